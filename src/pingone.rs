@@ -1,0 +1,1 @@
+//! PingOne as a client sees it: token, request, and what each answer means.

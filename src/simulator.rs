@@ -1,0 +1,1 @@
+//! PingOne as its documents describe it, over real HTTP, with faults on request.
