@@ -3,6 +3,8 @@
 mod failure;
 mod policy;
 mod request;
+mod verdict;
+mod view;
 
 use std::fmt;
 
@@ -13,6 +15,8 @@ use crate::device::{InvalidId, Lane, parse_hyphenated};
 pub use failure::{Failure, Reason, RetryHint};
 pub use policy::{PolicyError, RetryPolicy};
 pub use request::{Caller, NewJob, Priority};
+pub use verdict::{Standing, Verdict, judge};
+pub use view::{Attempt, Job, Phase, State, Wait};
 
 /// Names a job: a version 7 UUID whose last byte is the job's lane, so that any id leads to its lane.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
