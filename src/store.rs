@@ -1,0 +1,89 @@
+//! All SQL, one statement per function, named by its verb. Knows the domain and nothing above it.
+
+mod claim;
+mod complete;
+mod connect;
+mod environment;
+mod error;
+mod lanes;
+mod list;
+mod read;
+mod steer;
+mod submit;
+
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+pub use claim::{Claim, Head, LEASE};
+pub use complete::{Ending, Failed, Succeeded, Unsent};
+pub use connect::{Access, Migrated, Store};
+pub use environment::EnvironmentStatus;
+pub use error::StoreError;
+pub use lanes::{LaneOwner, Membership, Role};
+pub use list::{JobFilter, JobPage, PageToken};
+pub use read::{DeviceView, Progress};
+pub use steer::{Cancelled, Redrive, Redriven};
+pub use submit::{Recorded, Submission};
+
+use crate::job::{Failure, Reason, RetryHint};
+
+/// A failure as the store keeps it.
+#[derive(Debug)]
+struct StoredFailure {
+    reason: Option<String>,
+    message: Option<String>,
+    http_status: Option<i16>,
+    pingone_code: Option<String>,
+    pingone_id: Option<String>,
+    correlation_id: Option<String>,
+}
+
+impl StoredFailure {
+    /// Nothing where the attempt did not fail. What to do next was decided when it was stored.
+    fn into_failure(self) -> Option<Failure> {
+        Some(Failure {
+            reason: Reason::from_name(self.reason.as_deref()?)?,
+            message: self.message.unwrap_or_default(),
+            hint: RetryHint::Never,
+            http_status: self.http_status.and_then(|status| u16::try_from(status).ok()),
+            pingone_code: self.pingone_code,
+            pingone_id: self.pingone_id,
+            correlation_id: self.correlation_id,
+        })
+    }
+}
+
+/// HTTP statuses are below 1000, so they always fit.
+fn stored_status(status: Option<u16>) -> Option<i16> {
+    status.and_then(|status| i16::try_from(status).ok())
+}
+
+/// Counters that a constraint keeps from being negative.
+fn count(stored: i32) -> u32 {
+    u32::try_from(stored).unwrap_or_default()
+}
+
+/// The inverse of [`count`].
+fn stored_count(count: u32) -> i32 {
+    i32::try_from(count).unwrap_or(i32::MAX)
+}
+
+/// How long from `start` to `end`; nothing if it is not later.
+fn between(start: OffsetDateTime, end: OffsetDateTime) -> std::time::Duration {
+    std::time::Duration::try_from(end - start).unwrap_or_default()
+}
+
+/// Microseconds, for `now() + us * interval '1 microsecond'`.
+fn micros(duration: std::time::Duration) -> i64 {
+    i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)
+}
+
+/// Parallel arrays of a batch, one element per row.
+fn column<T, V>(rows: &[T], value: impl FnMut(&T) -> V) -> Vec<V> {
+    rows.iter().map(value).collect()
+}
+
+/// The first two columns of nearly every statement.
+fn keys<T>(rows: &[T], id: impl Fn(&T) -> crate::job::JobId) -> (Vec<i16>, Vec<Uuid>) {
+    rows.iter().map(|row| (id(row).lane().number(), id(row).as_uuid())).unzip()
+}

@@ -1,0 +1,187 @@
+//! Connections, and the shape of the database behind them.
+
+use std::{str::FromStr, time::Duration};
+
+use secrecy::{ExposeSecret, SecretString};
+use sqlx::{
+    PgPool,
+    migrate::Migrator,
+    postgres::{PgConnectOptions, PgListener, PgPoolOptions},
+};
+
+use super::StoreError;
+use crate::device::LANES;
+
+static MIGRATIONS: Migrator = sqlx::migrate!();
+
+/// A caller waits for a connection at most this long: it rather hears that Postgres is not available.
+const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(2);
+/// Statements are short; one that is not would hold up its whole batch.
+const STATEMENT_TIMEOUT: &str = "5s";
+const LOCK_TIMEOUT: &str = "3s";
+
+/// Where Postgres is and how to speak to it.
+#[derive(Debug, Clone)]
+pub struct Access {
+    /// The address for all statements.
+    pub url: SecretString,
+    /// The address for LISTEN and migrations, which a transaction pooler does not carry.
+    pub direct_url: SecretString,
+    /// Whether a transaction pooler stands in between: no statement cache, no settings of the session.
+    pub pooled: bool,
+    /// How many connections at most.
+    pub connections: u32,
+}
+
+/// All that this service knows, in Postgres. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Store {
+    pub(super) pool: PgPool,
+    direct: PgConnectOptions,
+}
+
+/// What [`Store::migrate`] did.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Migrated {
+    /// Number and name of each migration that was run now, in order.
+    pub applied: Vec<(i64, String)>,
+    /// The number of the newest migration.
+    pub version: i64,
+}
+
+impl Store {
+    /// Prepares to connect. Nothing is sent yet: a Postgres that is down is waited for by the statements.
+    ///
+    /// # Errors
+    /// [`StoreError::Address`] when a URL cannot be used.
+    pub fn new(access: &Access) -> Result<Self, StoreError> {
+        let options = PgConnectOptions::from_str(access.url.expose_secret())
+            .map_err(StoreError::Address)?
+            .application_name("pingone-unblock");
+        let options = if access.pooled {
+            options.statement_cache_capacity(0)
+        } else {
+            options.options([("statement_timeout", STATEMENT_TIMEOUT), ("lock_timeout", LOCK_TIMEOUT)])
+        };
+        let direct = PgConnectOptions::from_str(access.direct_url.expose_secret())
+            .map_err(StoreError::Address)?
+            .application_name("pingone-unblock");
+        let pool = PgPoolOptions::new()
+            .max_connections(access.connections)
+            .min_connections(1)
+            .acquire_timeout(ACQUIRE_TIMEOUT)
+            .connect_lazy_with(options);
+        Ok(Self { pool, direct })
+    }
+
+    /// Brings the database up to date.
+    ///
+    /// # Errors
+    /// [`StoreError::SchemaNewer`] when it is newer than this binary; [`StoreError::Migration`] when a migration fails.
+    pub async fn migrate(&self) -> Result<Migrated, StoreError> {
+        let pool = PgPoolOptions::new()
+            .max_connections(1)
+            .acquire_timeout(ACQUIRE_TIMEOUT)
+            .connect_with(self.direct.clone())
+            .await?;
+        let before = applied(&pool).await?;
+        if let Some(&unknown) = before.iter().find(|version| !MIGRATIONS.version_exists(**version)) {
+            return Err(StoreError::SchemaNewer { unknown });
+        }
+        MIGRATIONS.run(&pool).await.map_err(|error| match error {
+            sqlx::migrate::MigrateError::Execute(cause) => StoreError::from(cause),
+            other => StoreError::Migration(other),
+        })?;
+        pool.close().await;
+        let fresh = MIGRATIONS.iter().filter(|migration| !before.contains(&migration.version));
+        Ok(Migrated {
+            applied: fresh.map(|migration| (migration.version, migration.description.to_string())).collect(),
+            version: newest(),
+        })
+    }
+
+    /// Checks that the database is as this binary expects it.
+    ///
+    /// # Errors
+    /// [`StoreError::SchemaOlder`], [`StoreError::SchemaNewer`] or [`StoreError::Lanes`] when it is not.
+    pub async fn check_schema(&self) -> Result<(), StoreError> {
+        let there = applied(&self.pool).await?;
+        if let Some(&unknown) = there.iter().find(|version| !MIGRATIONS.version_exists(**version)) {
+            return Err(StoreError::SchemaNewer { unknown });
+        }
+        if let Some(missing) = MIGRATIONS.iter().find(|migration| !there.contains(&migration.version)) {
+            return Err(StoreError::SchemaOlder { missing: missing.version });
+        }
+        let found = sqlx::query_scalar!("select value from fixed_setting where name = 'lanes'")
+            .fetch_optional(&self.pool)
+            .await?
+            .unwrap_or_default();
+        if found != LANES.to_string() {
+            return Err(StoreError::Lanes { found });
+        }
+        Ok(())
+    }
+
+    /// Asks Postgres for anything at all.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`] when it does not answer.
+    pub async fn ping(&self) -> Result<(), StoreError> {
+        sqlx::query!("select 1 as one").fetch_one(&self.pool).await?;
+        Ok(())
+    }
+
+    /// Says `payload` to every replica that listens: by itself, in no other transaction, since Postgres lets only one
+    /// transaction with a notification commit at a time.
+    ///
+    /// # Errors
+    /// [`StoreError`] when Postgres does not take it; it was only a hint.
+    pub async fn notify(&self, payload: &str) -> Result<(), StoreError> {
+        sqlx::query!("select pg_notify($1, $2)", CHANNEL, payload).execute(&self.pool).await?;
+        Ok(())
+    }
+
+    /// Listens to what other replicas [`notify`](Self::notify).
+    ///
+    /// # Errors
+    /// [`StoreError`] when there is no direct connection.
+    pub async fn listen(&self) -> Result<PgListener, StoreError> {
+        let pool = PgPoolOptions::new()
+            .max_connections(1)
+            .acquire_timeout(ACQUIRE_TIMEOUT)
+            .max_lifetime(None)
+            .idle_timeout(None)
+            .connect_with(self.direct.clone())
+            .await?;
+        let mut listener = PgListener::connect_with(&pool).await?;
+        listener.listen(CHANNEL).await?;
+        Ok(listener)
+    }
+
+    /// Gives all connections back.
+    pub async fn close(&self) {
+        self.pool.close().await;
+    }
+}
+
+const CHANNEL: &str = "pingone_unblock";
+
+fn newest() -> i64 {
+    MIGRATIONS.iter().map(|migration| migration.version).max().unwrap_or_default()
+}
+
+/// The migrations that the database has; none where it never saw one.
+async fn applied(pool: &PgPool) -> Result<Vec<i64>, StoreError> {
+    let known = sqlx::query_scalar!("select to_regclass('_sqlx_migrations') is not null")
+        .fetch_one(pool)
+        .await?
+        .unwrap_or(false);
+    if !known {
+        return Ok(Vec::new());
+    }
+    // Not a checked query: the table is sqlx's own and appears with the first migration.
+    let applied = sqlx::query_scalar("select version from _sqlx_migrations where success order by version")
+        .fetch_all(pool)
+        .await?;
+    Ok(applied)
+}

@@ -1,0 +1,72 @@
+//! What can go wrong between us and Postgres.
+
+/// Why a statement did not do its work.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// Postgres cannot be reached, is starting or stopping, or gave up on a statement: the same call may work soon.
+    #[error("Postgres is not available: {0}")]
+    Unavailable(#[source] sqlx::Error),
+    /// Postgres refused the statement: a defect of ours or a damaged database.
+    #[error("Postgres refused a statement: {0}")]
+    Refused(#[source] sqlx::Error),
+    /// A row that no version of this service writes.
+    #[error("the database holds what it should not: {0}")]
+    Corrupt(String),
+    /// The address is no Postgres URL.
+    #[error("the database URL cannot be used: {0}")]
+    Address(#[source] sqlx::Error),
+    /// The migrations could not be run.
+    #[error("the database could not be migrated: {0}")]
+    Migration(#[source] sqlx::migrate::MigrateError),
+    /// The database is older than this binary.
+    #[error("the database lacks migration {missing}: run `pingone-unblock migrate` first")]
+    SchemaOlder {
+        /// The first that is missing.
+        missing: i64,
+    },
+    /// The database is newer than this binary.
+    #[error("the database has migration {unknown}, which this version does not know: run a newer version")]
+    SchemaNewer {
+        /// The one that is unknown.
+        unknown: i64,
+    },
+    /// The database was laid out for another number of lanes.
+    #[error("the database was laid out for {found} lanes, this version for 256: it is another service's database")]
+    Lanes {
+        /// What the database says.
+        found: String,
+    },
+}
+
+impl StoreError {
+    /// Whether the same statement may work when it is tried again.
+    #[must_use]
+    pub const fn is_transient(&self) -> bool {
+        matches!(self, Self::Unavailable(_))
+    }
+}
+
+impl From<sqlx::Error> for StoreError {
+    fn from(error: sqlx::Error) -> Self {
+        if is_transient(&error) { Self::Unavailable(error) } else { Self::Refused(error) }
+    }
+}
+
+fn is_transient(error: &sqlx::Error) -> bool {
+    match error {
+        sqlx::Error::Io(_)
+        | sqlx::Error::Tls(_)
+        | sqlx::Error::Protocol(_)
+        | sqlx::Error::PoolTimedOut
+        | sqlx::Error::PoolClosed
+        | sqlx::Error::WorkerCrashed
+        | sqlx::Error::BeginFailed => true,
+        // 08 connection, 40 rollback (serialization, deadlock), 53 resources, 55P03 lock timeout, 57 operator intervention
+        // (statement timeout, shutdown, starting up), 58 system, 25006 read-only (fail-over), XX000 lost node of a cluster.
+        sqlx::Error::Database(refusal) => refusal.code().is_some_and(|code| {
+            ["08", "40", "53", "57", "58"].iter().any(|class| code.starts_with(class))
+                || matches!(&*code, "55P03" | "25006" | "XX000")
+        }),
+        _ => false,
+    }
+}
