@@ -1,0 +1,356 @@
+//! Reading jobs and devices. A job's state is read off what exists: an outcome of its run is final, else its `ready` row says.
+
+use std::time::Duration;
+
+use serde_json::{Map, Value};
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+use super::{Store, StoreError, StoredFailure, between, count, keys};
+use crate::{
+    device::{DeviceRef, Snapshot},
+    job::{Attempt, Job, JobId, Phase, Priority, State, Wait},
+};
+
+/// The device as PingOne last described it to this service.
+#[derive(Debug, Clone)]
+pub struct DeviceView {
+    /// The description.
+    pub snapshot: Snapshot,
+    /// The job whose answer it is.
+    pub job: JobId,
+}
+
+/// How far a job has come, in one number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Progress {
+    /// Which.
+    pub id: JobId,
+    /// See [`Job::revision`].
+    pub revision: i64,
+}
+
+impl Store {
+    /// The jobs of `ids` that exist, in no order.
+    ///
+    /// # Errors
+    /// [`StoreError`] when Postgres cannot say.
+    pub async fn find_jobs(&self, ids: &[JobId]) -> Result<Vec<Job>, StoreError> {
+        let (lanes, uuids) = keys(ids, |id| *id);
+        let rows = sqlx::query_as!(
+            Row,
+            r#"
+            select j.job_id, j.environment_id, j.user_id, j.device_id, j.caller, j.request_id, j.reason, j.ticket,
+                   j.on_behalf_of, j.priority, j.created_at, j.expires_at,
+                   r.run as "ready_run?", coalesce(r.attempt, o.attempt, 0) as "attempt!",
+                   coalesce(r.spared, o.spared, 0) as "spared!",
+                   coalesce(r.lease_until > now(), false) as "leased!",
+                   case when r.lease_until > '-infinity' then r.lease_until end as lease_until,
+                   coalesce(r.cancel_requested, false) as "cancel_requested!",
+                   r.due_at as "due_at?", greatest(r.due_at, e.hold_until, e.credential_retry_at) as next_attempt_at,
+                   e.hold_until > now() as "held?", e.credential_error as "credential_error?",
+                   live.lane is not null as "worker!",
+                   o.run as "outcome_run?", o.state as "outcome_state?", o.completed_at as "completed_at?",
+                   o.started_at, o.duration_us, o.http_status as answer_status, o.correlation_id as answer_correlation_id,
+                   o.device, o.device_at,
+                   d.requested_at as "redriven_at?", d.expires_at as "redrive_expires_at?",
+                   c.requested_at as "cancel_requested_at?",
+                   a.recorded_at as "failed_at?", a.error_reason, a.error_message, a.http_status, a.pingone_code,
+                   a.pingone_id, a.correlation_id, now() as "now!"
+            from unnest($1::smallint[], $2::uuid[]) as k (lane, job_id)
+            join job j on j.lane = k.lane and j.job_id = k.job_id
+            left join ready r on r.lane = k.lane and r.job_id = k.job_id
+            left join environment e on e.lane = j.lane and e.environment_id = j.environment_id
+            left join lateral (
+                select l.lane from lane l join replica p on p.replica_id = l.owner and p.lease_until > now()
+                where l.lane = k.lane
+            ) live on true
+            left join lateral (
+                select * from outcome where outcome.lane = k.lane and outcome.job_id = k.job_id order by run desc limit 1
+            ) o on r.run is null
+            left join lateral (
+                select * from redrive where redrive.lane = k.lane and redrive.job_id = k.job_id order by run desc limit 1
+            ) d on true
+            left join cancellation c
+                on c.lane = k.lane and c.job_id = k.job_id and c.run = coalesce(r.run, o.run)
+            left join lateral (
+                select * from attempt
+                where attempt.lane = k.lane and attempt.job_id = k.job_id and attempt.run = coalesce(r.run, o.run)
+                  and not late
+                order by number desc limit 1
+            ) a on true
+            "#,
+            &lanes,
+            &uuids,
+        )
+        .fetch_all(&self.pool)
+        .await?;
+        rows.into_iter().map(Row::into_job).collect()
+    }
+
+    /// One job.
+    ///
+    /// # Errors
+    /// [`StoreError`] when Postgres cannot say.
+    pub async fn find_job(&self, id: JobId) -> Result<Option<Job>, StoreError> {
+        Ok(self.find_jobs(&[id]).await?.pop())
+    }
+
+    /// Every failed or late request of a job, oldest first. The one that succeeded stands in [`Job::success`].
+    ///
+    /// # Errors
+    /// [`StoreError`] when Postgres cannot say.
+    pub async fn find_attempts(&self, id: JobId) -> Result<Vec<Attempt>, StoreError> {
+        let rows = sqlx::query!(
+            r#"
+            select run, number, started_at, duration_us, error_reason, error_message, http_status, pingone_code,
+                   pingone_id, correlation_id
+            from attempt where lane = $1 and job_id = $2
+            order by run, number, late
+            "#,
+            id.lane().number(),
+            id.as_uuid(),
+        )
+        .fetch_all(&self.pool)
+        .await?;
+        Ok(rows
+            .into_iter()
+            .map(|row| Attempt {
+                run: count(row.run),
+                number: count(row.number),
+                started_at: row.started_at,
+                duration: duration(row.duration_us),
+                http_status: row.http_status.and_then(|status| u16::try_from(status).ok()),
+                correlation_id: row.correlation_id.clone(),
+                error: StoredFailure {
+                    reason: row.error_reason,
+                    message: row.error_message,
+                    http_status: row.http_status,
+                    pingone_code: row.pingone_code,
+                    pingone_id: row.pingone_id,
+                    correlation_id: row.correlation_id,
+                }
+                .into_failure(),
+            })
+            .collect())
+    }
+
+    /// How far the jobs of `ids` have come.
+    ///
+    /// # Errors
+    /// [`StoreError`] when Postgres cannot say.
+    pub async fn find_progress(&self, ids: &[JobId]) -> Result<Vec<Progress>, StoreError> {
+        let (lanes, uuids) = keys(ids, |id| *id);
+        let rows = sqlx::query!(
+            r#"
+            select k.job_id as "job_id!", coalesce(r.run, o.run) as "run!", coalesce(r.attempt, 0) as "attempt!",
+                   coalesce(r.lease_until > now(), false) as "leased!",
+                   coalesce(r.cancel_requested, false) as "cancel_requested!", r.run is null as "ended!"
+            from unnest($1::smallint[], $2::uuid[]) as k (lane, job_id)
+            left join ready r on r.lane = k.lane and r.job_id = k.job_id
+            left join lateral (
+                select run from outcome where outcome.lane = k.lane and outcome.job_id = k.job_id order by run desc limit 1
+            ) o on r.run is null
+            where coalesce(r.run, o.run) is not null
+            "#,
+            &lanes,
+            &uuids,
+        )
+        .fetch_all(&self.pool)
+        .await?;
+        Ok(rows
+            .into_iter()
+            .map(|row| Progress {
+                id: row.job_id.into(),
+                revision: Phase {
+                    run: count(row.run),
+                    attempt: count(row.attempt),
+                    leased: row.leased,
+                    cancel_requested: row.cancel_requested,
+                    ended: row.ended,
+                }
+                .revision(),
+            })
+            .collect())
+    }
+
+    /// The newest description of a device, if PingOne ever gave one.
+    ///
+    /// # Errors
+    /// [`StoreError`] when Postgres cannot say.
+    pub async fn find_device(&self, device: &DeviceRef) -> Result<Option<DeviceView>, StoreError> {
+        let row = sqlx::query!(
+            r#"
+            select o.job_id, o.device as "device!", o.device_at as "device_at!"
+            from job j join outcome o on o.lane = j.lane and o.job_id = j.job_id
+            where j.lane = $1 and j.environment_id = $2 and j.user_id = $3 and j.device_id = $4 and o.state = 3
+            order by o.device_at desc limit 1
+            "#,
+            device.environment.lane().number(),
+            device.environment.as_uuid(),
+            device.user.as_uuid(),
+            device.device.as_uuid(),
+        )
+        .fetch_optional(&self.pool)
+        .await?;
+        row.map(|row| {
+            Ok(DeviceView { snapshot: Snapshot::new(object(row.device)?, row.device_at), job: row.job_id.into() })
+        })
+        .transpose()
+    }
+}
+
+fn duration(us: i64) -> Duration {
+    Duration::from_micros(u64::try_from(us).unwrap_or_default())
+}
+
+fn object(value: Value) -> Result<Map<String, Value>, StoreError> {
+    match value {
+        Value::Object(members) => Ok(members),
+        _ => Err(StoreError::Corrupt("a device that is no JSON object".to_owned())),
+    }
+}
+
+struct Row {
+    job_id: Uuid,
+    environment_id: Uuid,
+    user_id: Uuid,
+    device_id: Uuid,
+    caller: String,
+    request_id: Option<String>,
+    reason: String,
+    ticket: String,
+    on_behalf_of: String,
+    priority: i16,
+    created_at: OffsetDateTime,
+    expires_at: OffsetDateTime,
+    ready_run: Option<i32>,
+    attempt: i32,
+    spared: i32,
+    leased: bool,
+    lease_until: Option<OffsetDateTime>,
+    cancel_requested: bool,
+    due_at: Option<OffsetDateTime>,
+    next_attempt_at: Option<OffsetDateTime>,
+    held: Option<bool>,
+    credential_error: Option<String>,
+    worker: bool,
+    outcome_run: Option<i32>,
+    outcome_state: Option<i16>,
+    completed_at: Option<OffsetDateTime>,
+    started_at: Option<OffsetDateTime>,
+    duration_us: Option<i64>,
+    answer_status: Option<i16>,
+    answer_correlation_id: Option<String>,
+    device: Option<Value>,
+    device_at: Option<OffsetDateTime>,
+    redriven_at: Option<OffsetDateTime>,
+    redrive_expires_at: Option<OffsetDateTime>,
+    cancel_requested_at: Option<OffsetDateTime>,
+    failed_at: Option<OffsetDateTime>,
+    error_reason: Option<String>,
+    error_message: Option<String>,
+    http_status: Option<i16>,
+    pingone_code: Option<String>,
+    pingone_id: Option<String>,
+    correlation_id: Option<String>,
+    now: OffsetDateTime,
+}
+
+impl Row {
+    fn into_job(self) -> Result<Job, StoreError> {
+        let id = JobId::from(self.job_id);
+        let run = self
+            .ready_run
+            .or(self.outcome_run)
+            .ok_or_else(|| StoreError::Corrupt(format!("job {id} has neither an outcome nor a row in ready")))?;
+        let state = match (self.ready_run, self.outcome_state) {
+            (None, Some(number)) => State::from_number(number)
+                .ok_or_else(|| StoreError::Corrupt(format!("job {id} ended in state {number}")))?,
+            _ if self.leased => State::Running,
+            _ => State::Pending,
+        };
+        let pending = state == State::Pending;
+        let claimed_at = self.lease_until.map(|until| until - super::LEASE);
+        let updated_at =
+            [self.redriven_at, claimed_at, self.failed_at, self.cancel_requested_at, self.completed_at]
+                .into_iter()
+                .flatten()
+                .fold(self.created_at, OffsetDateTime::max);
+        let phase = Phase {
+            run: count(run),
+            attempt: count(self.attempt),
+            leased: self.leased,
+            cancel_requested: self.cancel_requested,
+            ended: state.is_final(),
+        };
+        let success = self.started_at.zip(self.duration_us).map(|(started_at, us)| Attempt {
+            run: count(run),
+            number: count(self.attempt),
+            started_at,
+            duration: duration(us),
+            http_status: self.answer_status.and_then(|status| u16::try_from(status).ok()),
+            correlation_id: self.answer_correlation_id.clone(),
+            error: None,
+        });
+        let wait = pending.then(|| self.wait());
+        let snapshot = match self.device.zip(self.device_at) {
+            Some((device, at)) => Some(Snapshot::new(object(device)?, at)),
+            None => None,
+        };
+        let error = StoredFailure {
+            reason: self.error_reason,
+            message: self.error_message,
+            http_status: self.http_status,
+            pingone_code: self.pingone_code,
+            pingone_id: self.pingone_id,
+            correlation_id: self.correlation_id,
+        };
+        Ok(Job {
+            id,
+            device: DeviceRef {
+                environment: self.environment_id.into(),
+                user: self.user_id.into(),
+                device: self.device_id.into(),
+            },
+            caller: self.caller,
+            request_id: self.request_id,
+            reason: self.reason,
+            ticket: self.ticket,
+            on_behalf_of: self.on_behalf_of,
+            priority: Priority::from_number(self.priority),
+            time_to_live: between(self.created_at, self.expires_at),
+            created_at: self.created_at,
+            expires_at: self.redrive_expires_at.unwrap_or(self.expires_at),
+            updated_at,
+            completed_at: self.completed_at,
+            next_attempt_at: self.next_attempt_at.filter(|_| pending),
+            cancel_requested_at: self.cancel_requested_at,
+            state,
+            snapshot,
+            error: error.into_failure().filter(|_| state != State::Succeeded),
+            attempt_count: count(self.attempt - self.spared),
+            run: count(run),
+            wait,
+            revision: phase.revision(),
+            success,
+        })
+    }
+
+    fn wait(&self) -> Wait {
+        let next = self.next_attempt_at.unwrap_or(self.now);
+        if !self.worker {
+            return Wait::Worker;
+        }
+        if let Some(error) = &self.credential_error {
+            return Wait::Credential { error: error.clone(), retry_at: next };
+        }
+        if self.held == Some(true) {
+            return Wait::Hold(next);
+        }
+        match self.due_at {
+            Some(due) if due > self.now => Wait::Backoff(due),
+            _ => Wait::Turn,
+        }
+    }
+}

@@ -1,0 +1,188 @@
+//! Cancels and redrives: plain fenced writes, from any replica.
+
+use std::time::Duration;
+
+use super::{Store, StoreError, count, micros, stored_count};
+use crate::job::{Caller, JobId, State};
+
+/// What a cancel met.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cancelled {
+    /// It waited: it is over now, or was cancelled before.
+    Ended,
+    /// An attempt runs: the job ends with it.
+    EndsWithAttempt,
+    /// It had ended otherwise.
+    TooLate(State),
+    /// There is no such job.
+    Unknown,
+}
+
+/// A wish for new attempts.
+#[derive(Debug, Clone)]
+pub struct Redrive {
+    /// Of this job.
+    pub id: JobId,
+    /// The run it is thought to be in.
+    pub expected_run: Option<u32>,
+    /// How long the new run may wait.
+    pub time_to_live: Duration,
+    /// Who asks.
+    pub caller: Caller,
+    /// Why.
+    pub reason: String,
+    /// For which case.
+    pub ticket: String,
+}
+
+/// What a redrive met.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Redriven {
+    /// It has a new run, begun now or by an earlier call with the same expected run.
+    Begun,
+    /// It is in another run than was expected.
+    OtherRun(u32),
+    /// It is not over, or not in a state that new attempts could mend.
+    Unfit(Option<State>),
+    /// There is no such job.
+    Unknown,
+}
+
+struct Ended {
+    run: i32,
+    state: i16,
+}
+
+impl Store {
+    /// Ends a waiting job, or has it end with the attempt that runs.
+    ///
+    /// # Errors
+    /// [`StoreError`]: then nothing changed, or the answer was lost; the same call again is harmless.
+    pub async fn cancel(&self, id: JobId, caller: &Caller, reason: &str) -> Result<Cancelled, StoreError> {
+        let (lane, uuid) = (id.lane().number(), id.as_uuid());
+        let mut transaction = self.pool.begin().await?;
+        let ready = sqlx::query!(
+            r#"select run, lease_until > now() as "leased!" from ready where lane = $1 and job_id = $2 for update"#,
+            lane,
+            uuid,
+        )
+        .fetch_optional(&mut *transaction)
+        .await?;
+        let Some(ready) = ready else {
+            return Ok(match self.last_outcome(id).await? {
+                None => Cancelled::Unknown,
+                Some((_, State::Cancelled)) => Cancelled::Ended,
+                Some((_, state)) => Cancelled::TooLate(state),
+            });
+        };
+        sqlx::query!(
+            r#"
+            insert into cancellation (lane, job_id, run, caller, reason) values ($1, $2, $3, $4, $5)
+            on conflict do nothing
+            "#,
+            lane,
+            uuid,
+            ready.run,
+            caller.as_str(),
+            reason,
+        )
+        .execute(&mut *transaction)
+        .await?;
+        if ready.leased {
+            sqlx::query!("update ready set cancel_requested = true where lane = $1 and job_id = $2", lane, uuid)
+                .execute(&mut *transaction)
+                .await?;
+        } else {
+            sqlx::query!(
+                r#"
+                with gone as (
+                    delete from ready where lane = $1 and job_id = $2 returning lane, job_id, run, attempt, spared
+                )
+                insert into outcome (lane, job_id, run, state, attempt, spared)
+                select lane, job_id, run, 5, attempt, spared from gone
+                "#,
+                lane,
+                uuid,
+            )
+            .execute(&mut *transaction)
+            .await?;
+        }
+        transaction.commit().await?;
+        Ok(if ready.leased { Cancelled::EndsWithAttempt } else { Cancelled::Ended })
+    }
+
+    /// Begins a new run of a job that failed or expired.
+    ///
+    /// # Errors
+    /// [`StoreError`]: then nothing changed, or the answer was lost; the same call again is harmless where it names the run.
+    pub async fn redrive(&self, wish: &Redrive) -> Result<Redriven, StoreError> {
+        let (lane, uuid) = (wish.id.lane().number(), wish.id.as_uuid());
+        let begun_before = |run: u32| wish.expected_run.is_some_and(|expected| run == expected + 1);
+        let mut transaction = self.pool.begin().await?;
+        let running = sqlx::query_scalar!(
+            "select run from ready where lane = $1 and job_id = $2 for update",
+            lane,
+            uuid
+        )
+        .fetch_optional(&mut *transaction)
+        .await?;
+        if let Some(run) = running {
+            return Ok(if begun_before(count(run)) { Redriven::Begun } else { Redriven::Unfit(None) });
+        }
+        let Some((run, state)) = self.last_outcome(wish.id).await? else { return Ok(Redriven::Unknown) };
+        if begun_before(run) {
+            return Ok(Redriven::Begun);
+        }
+        if wish.expected_run.is_some_and(|expected| expected != run) {
+            return Ok(Redriven::OtherRun(run));
+        }
+        if !matches!(state, State::Failed | State::Expired) {
+            return Ok(Redriven::Unfit(Some(state)));
+        }
+        let begun = sqlx::query!(
+            r#"
+            with begun as (
+                insert into redrive (lane, job_id, run, caller, reason, ticket, expires_at)
+                values ($1, $2, $3, $4, $5, $6, now() + $7::bigint * interval '1 microsecond')
+                on conflict do nothing
+                returning lane, job_id, run, requested_at, expires_at
+            )
+            insert into ready (lane, job_id, environment_id, flow, due_at, run, attempt, expires_at)
+            select job.lane, job.job_id, job.environment_id, case when job.priority = 2 then 1 else 0 end,
+                   begun.requested_at, begun.run, 0, begun.expires_at
+            from begun join job using (lane, job_id)
+            "#,
+            lane,
+            uuid,
+            stored_count(run + 1),
+            wish.caller.as_str(),
+            wish.reason,
+            wish.ticket,
+            micros(wish.time_to_live),
+        )
+        .execute(&mut *transaction)
+        .await?;
+        transaction.commit().await?;
+        // No row: another call began the same run in between.
+        let begun_here = begun.rows_affected() == 1;
+        Ok(if begun_here || wish.expected_run.is_some() { Redriven::Begun } else { Redriven::Unfit(None) })
+    }
+
+    async fn last_outcome(&self, id: JobId) -> Result<Option<(u32, State)>, StoreError> {
+        let ended = sqlx::query_as!(
+            Ended,
+            "select run, state from outcome where lane = $1 and job_id = $2 order by run desc limit 1",
+            id.lane().number(),
+            id.as_uuid(),
+        )
+        .fetch_optional(&self.pool)
+        .await?;
+        ended
+            .map(|ended| {
+                State::from_number(ended.state)
+                    .map(|state| (count(ended.run), state))
+                    .ok_or_else(|| StoreError::Corrupt(format!("job {id} ended in state {}", ended.state)))
+            })
+            .transpose()
+    }
+}
