@@ -32,7 +32,12 @@ pub enum Verdict {
 
 /// Decides what a failed attempt means.
 #[must_use]
-pub fn judge(standing: Standing, failure: &Failure, policy: &RetryPolicy, rng: &mut fastrand::Rng) -> Verdict {
+pub fn judge(
+    standing: Standing,
+    failure: &Failure,
+    policy: &RetryPolicy,
+    rng: &mut fastrand::Rng,
+) -> Verdict {
     let retry = |allowed: u32, asked: Option<Duration>, rng: &mut fastrand::Rng| match standing.attempts {
         attempts if attempts >= allowed => Verdict::Fail,
         attempts => Verdict::Retry(policy.delay(attempts, asked, rng).min(standing.expires_in)),

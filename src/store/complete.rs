@@ -322,7 +322,8 @@ async fn give_back(
             _ => None,
         })
         .unzip();
-    let (retried, spared): (Vec<_>, Vec<_>) = ids.into_iter().zip(waits).partition(|(_, wait)| wait.is_some());
+    let (retried, spared): (Vec<_>, Vec<_>) =
+        ids.into_iter().zip(waits).partition(|(_, wait)| wait.is_some());
     if !retried.is_empty() {
         let (lanes, uuids) = keys(&retried, |(id, _)| *id);
         sqlx::query!(

@@ -31,7 +31,9 @@ pub enum StoreError {
         unknown: i64,
     },
     /// The database was laid out for another number of lanes.
-    #[error("the database was laid out for {found} lanes, this version for 256: it is another service's database")]
+    #[error(
+        "the database was laid out for {found} lanes, this version for 256: it is another service's database"
+    )]
     Lanes {
         /// What the database says.
         found: String,

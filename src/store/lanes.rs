@@ -108,7 +108,9 @@ impl Store {
     /// [`StoreError`]: then its lease ends by itself.
     pub async fn leave(&self, replica: Uuid) -> Result<(), StoreError> {
         let mut transaction = self.pool.begin().await?;
-        sqlx::query!("update lane set owner = null where owner = $1", replica).execute(&mut *transaction).await?;
+        sqlx::query!("update lane set owner = null where owner = $1", replica)
+            .execute(&mut *transaction)
+            .await?;
         sqlx::query!("delete from replica where replica_id = $1", replica).execute(&mut *transaction).await?;
         transaction.commit().await?;
         Ok(())
@@ -119,7 +121,9 @@ impl Store {
     /// # Errors
     /// [`StoreError`] when Postgres does not take it.
     pub async fn forget_dead_replicas(&self) -> Result<(), StoreError> {
-        sqlx::query!("delete from replica where lease_until < now() - interval '1 day'").execute(&self.pool).await?;
+        sqlx::query!("delete from replica where lease_until < now() - interval '1 day'")
+            .execute(&self.pool)
+            .await?;
         Ok(())
     }
 

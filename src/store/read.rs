@@ -194,7 +194,10 @@ impl Store {
         .fetch_optional(&self.pool)
         .await?;
         row.map(|row| {
-            Ok(DeviceView { snapshot: Snapshot::new(object(row.device)?, row.device_at), job: row.job_id.into() })
+            Ok(DeviceView {
+                snapshot: Snapshot::new(object(row.device)?, row.device_at),
+                job: row.job_id.into(),
+            })
         })
         .transpose()
     }
@@ -260,10 +263,9 @@ struct Row {
 impl Row {
     fn into_job(self) -> Result<Job, StoreError> {
         let id = JobId::from(self.job_id);
-        let run = self
-            .ready_run
-            .or(self.outcome_run)
-            .ok_or_else(|| StoreError::Corrupt(format!("job {id} has neither an outcome nor a row in ready")))?;
+        let run = self.ready_run.or(self.outcome_run).ok_or_else(|| {
+            StoreError::Corrupt(format!("job {id} has neither an outcome nor a row in ready"))
+        })?;
         let state = match (self.ready_run, self.outcome_state) {
             (None, Some(number)) => State::from_number(number)
                 .ok_or_else(|| StoreError::Corrupt(format!("job {id} ended in state {number}")))?,

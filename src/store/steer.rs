@@ -89,9 +89,13 @@ impl Store {
         .execute(&mut *transaction)
         .await?;
         if ready.leased {
-            sqlx::query!("update ready set cancel_requested = true where lane = $1 and job_id = $2", lane, uuid)
-                .execute(&mut *transaction)
-                .await?;
+            sqlx::query!(
+                "update ready set cancel_requested = true where lane = $1 and job_id = $2",
+                lane,
+                uuid
+            )
+            .execute(&mut *transaction)
+            .await?;
         } else {
             sqlx::query!(
                 r#"

@@ -1,0 +1,63 @@
+//! Steers jobs that are recorded, from any replica.
+
+use std::sync::Arc;
+
+use super::Core;
+use crate::{
+    device::EnvironmentId,
+    job::{Caller, JobId, RetryPolicy},
+    store::{Cancelled, Redrive, Redriven, StoreError},
+};
+
+/// Through which jobs are cancelled and redriven. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Control(Arc<Core>);
+
+impl Control {
+    pub(super) const fn new(core: Arc<Core>) -> Self {
+        Self(core)
+    }
+
+    /// Whether jobs of `environment` can be sent with this configuration.
+    #[must_use]
+    pub fn serves(&self, environment: EnvironmentId) -> bool {
+        self.0.routes.find(environment).is_some()
+    }
+
+    /// When failed attempts are repeated.
+    #[must_use]
+    pub fn policy(&self) -> &RetryPolicy {
+        &self.0.policy
+    }
+
+    /// Ends a waiting job, or has it end with the attempt that runs.
+    ///
+    /// # Errors
+    /// [`StoreError`] as [`Store::cancel`](crate::store::Store::cancel).
+    pub async fn cancel(&self, id: JobId, caller: &Caller, reason: &str) -> Result<Cancelled, StoreError> {
+        let cancelled = self.0.store.cancel(id, caller, reason).await?;
+        if matches!(cancelled, Cancelled::Ended | Cancelled::EndsWithAttempt) {
+            self.tell(id);
+        }
+        Ok(cancelled)
+    }
+
+    /// Begins a new run of a job that failed or expired.
+    ///
+    /// # Errors
+    /// [`StoreError`] as [`Store::redrive`](crate::store::Store::redrive).
+    pub async fn redrive(&self, wish: &Redrive) -> Result<Redriven, StoreError> {
+        let redriven = self.0.store.redrive(wish).await?;
+        if redriven == Redriven::Begun {
+            self.tell(wish.id);
+            self.0.wake.notify_one();
+            self.0.hints.lanes(std::iter::once(wish.id.lane()));
+        }
+        Ok(redriven)
+    }
+
+    fn tell(&self, id: JobId) {
+        self.0.watch.changed(&[id]);
+        self.0.hints.jobs(&[id]);
+    }
+}

@@ -1,0 +1,43 @@
+//! Where each environment's requests go, and within which limits.
+
+use std::collections::{HashMap, HashSet};
+
+use crate::{device::EnvironmentId, pingone::Client};
+
+/// How fast an environment may be sent to.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Limits {
+    /// Requests per second; above zero.
+    pub rate: f64,
+    /// Requests at once; at least one.
+    pub max_in_flight: u32,
+}
+
+/// How an environment is reached.
+#[derive(Debug, Clone)]
+pub struct Route {
+    /// With its credential.
+    pub client: Client,
+    /// Within its limits.
+    pub limits: Limits,
+}
+
+/// The environments that are served.
+#[derive(Debug, Clone, Default)]
+pub struct Routes {
+    /// Environments with settings of their own.
+    pub own: HashMap<EnvironmentId, Route>,
+    /// How all others are reached, if they are.
+    pub default: Option<Route>,
+    /// Which others; nothing: any.
+    pub default_serves: Option<HashSet<EnvironmentId>>,
+}
+
+impl Routes {
+    /// How `environment` is reached; nothing when it is not served.
+    #[must_use]
+    pub fn find(&self, environment: EnvironmentId) -> Option<&Route> {
+        let by_default = || self.default_serves.as_ref().is_none_or(|served| served.contains(&environment));
+        self.own.get(&environment).or_else(|| self.default.as_ref().filter(|_| by_default()))
+    }
+}
