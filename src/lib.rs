@@ -1,5 +1,6 @@
 //! Unblocks PingOne MFA devices: durable, idempotent, inside PingOne's limits, over gRPC.
 
+pub mod api;
 pub mod device;
 pub mod engine;
 pub mod job;
@@ -8,4 +9,5 @@ pub mod postgres;
 pub mod proto;
 pub mod simulator;
 pub mod store;
+pub mod telemetry;
 pub mod watch;

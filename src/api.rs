@@ -1,0 +1,43 @@
+//! gRPC: the contract's services on top of the engine, the store and the watch.
+
+mod convert;
+mod deadline;
+mod device_service;
+mod fields;
+mod job_service;
+mod normalise;
+mod server;
+mod status;
+
+use std::{sync::Arc, time::Duration};
+
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    engine::{Control, Submitter},
+    store::Store,
+    watch::Watch,
+};
+
+pub use server::{Options, Server};
+pub use status::{DOMAIN, ErrorReason};
+
+/// What all services work with. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Services {
+    /// Records jobs.
+    pub submitter: Submitter,
+    /// Cancels and redrives them.
+    pub control: Control,
+    /// Reads them.
+    pub store: Store,
+    /// Tells of their changes.
+    pub watch: Arc<Watch>,
+    /// Set when this replica stops: nothing new is taken, what waits is answered.
+    pub draining: CancellationToken,
+}
+
+/// A reply waits at most this long for a final state.
+const WAIT_AT_MOST: Duration = Duration::from_secs(30);
+/// Streams end politely after this long, so that load spreads over replicas.
+const STREAM_AT_MOST: Duration = Duration::from_secs(30 * 60);

@@ -1,0 +1,213 @@
+//! `JobService`: shows jobs, follows them, cancels and redrives them.
+
+use std::pin::Pin;
+
+use tokio::{sync::mpsc, time::Instant};
+use tokio_stream::{Stream, wrappers::ReceiverStream};
+use tonic::{Request, Response, Status};
+
+use super::{
+    STREAM_AT_MOST, Services, convert,
+    deadline::{self, Deadline},
+    fields::{Fields, REASON_AT_MOST, TICKET_AT_MOST},
+    status::{self, ErrorReason},
+};
+use crate::{
+    device::{DeviceId, UserId},
+    job::{Caller, JobId},
+    proto::v1::{self, job_service_server::JobService},
+    store::{Cancelled, JobFilter, PageToken, Redrive, Redriven},
+};
+
+#[tonic::async_trait]
+impl JobService for Services {
+    async fn get_job(
+        &self,
+        request: Request<v1::GetJobRequest>,
+    ) -> Result<Response<v1::GetJobResponse>, Status> {
+        let id = job_id(&request.into_inner().job_id)?;
+        Ok(Response::new(v1::GetJobResponse { job: Some(self.whole_job(id).await?) }))
+    }
+
+    async fn list_jobs(
+        &self,
+        request: Request<v1::ListJobsRequest>,
+    ) -> Result<Response<v1::ListJobsResponse>, Status> {
+        let given = request.into_inner();
+        let mut fields = Fields::default();
+        let environment = fields.environment(&given.environment_id);
+        let user = fields.filter("user_id", &given.user_id, UserId::parse);
+        let device = fields.filter("device_id", &given.device_id, DeviceId::parse);
+        if !given.device_id.is_empty() && given.user_id.is_empty() {
+            fields.wrong("user_id", "is missing: a device is named by its user and its own id");
+        }
+        let states = fields.states(&given.states);
+        let created_after = fields.instant("created_after", given.created_after);
+        let created_before = fields.instant("created_before", given.created_before);
+        let size = fields.page_size(given.page_size);
+        let filter = JobFilter {
+            environment: fields.done(environment)?,
+            user,
+            device,
+            states,
+            created_after,
+            created_before,
+            caller: Some(given.caller).filter(|caller| !caller.is_empty()),
+            ticket: Some(given.ticket).filter(|ticket| !ticket.is_empty()),
+        };
+        let from = match given.page_token.as_str() {
+            "" => None,
+            text => Some(PageToken::parse(text, &filter).ok_or_else(|| {
+                ErrorReason::PageTokenInvalid
+                    .status("page_token: give the next_page_token of a call with the same filters, or none")
+            })?),
+        };
+        let page = self.store.list_jobs(&filter, size, from).await.map_err(|error| status::store(&error))?;
+        let policy = self.control.policy();
+        Ok(Response::new(v1::ListJobsResponse {
+            jobs: page.jobs.into_iter().map(|job| convert::job(job, Vec::new(), policy)).collect(),
+            next_page_token: page.next.map(|token| token.to_string()).unwrap_or_default(),
+        }))
+    }
+
+    type WatchJobStream = Pin<Box<dyn Stream<Item = Result<v1::WatchJobResponse, Status>> + Send>>;
+
+    async fn watch_job(
+        &self,
+        request: Request<v1::WatchJobRequest>,
+    ) -> Result<Response<Self::WatchJobStream>, Status> {
+        let deadline = Deadline::of(&request);
+        let id = job_id(&request.into_inner().job_id)?;
+        let first = self.whole_job(id).await?;
+        // One message in the pipe: a slow reader skips to the newest state.
+        let (sender, receiver) = mpsc::channel(1);
+        let services = self.clone();
+        tokio::spawn(async move { services.follow(id, first, deadline, sender).await });
+        Ok(Response::new(Box::pin(ReceiverStream::new(receiver))))
+    }
+
+    async fn cancel_job(
+        &self,
+        request: Request<v1::CancelJobRequest>,
+    ) -> Result<Response<v1::CancelJobResponse>, Status> {
+        let given = request.into_inner();
+        let mut fields = Fields::default();
+        let id = fields.job(&given.job_id);
+        let reason = fields.text("reason", given.reason, REASON_AT_MOST);
+        let id = fields.done(id)?;
+        let cancelled = self.control.cancel(id, &Caller::anonymous(), &reason).await;
+        match cancelled.map_err(|error| status::store(&error))? {
+            Cancelled::Ended | Cancelled::EndsWithAttempt => {
+                Ok(Response::new(v1::CancelJobResponse { job: Some(self.whole_job(id).await?) }))
+            }
+            Cancelled::TooLate(state) => Err(ErrorReason::JobStateConflict
+                .status(format!("the job has ended ({state:?}): there is nothing left to cancel"))),
+            Cancelled::Unknown => Err(ErrorReason::JobNotFound.status(format!("there is no job {id}"))),
+        }
+    }
+
+    async fn retry_job(
+        &self,
+        request: Request<v1::RetryJobRequest>,
+    ) -> Result<Response<v1::RetryJobResponse>, Status> {
+        let given = request.into_inner();
+        let mut fields = Fields::default();
+        let id = fields.job(&given.job_id);
+        let expected_run = u32::try_from(given.expected_run).ok();
+        if expected_run.is_none() {
+            fields.wrong("expected_run", "is negative: give the run the job is in, or 0 for whatever it is");
+        }
+        let time_to_live = fields.time_to_live(given.time_to_live);
+        let reason = fields.text("reason", given.reason, REASON_AT_MOST);
+        let ticket = fields.text("ticket", given.ticket, TICKET_AT_MOST);
+        let id = fields.done(id)?;
+        let job = self.job(id).await?;
+        let wish = Redrive {
+            id,
+            expected_run: expected_run.filter(|run| *run > 0),
+            time_to_live: time_to_live.unwrap_or(job.time_to_live),
+            caller: Caller::anonymous(),
+            reason,
+            ticket,
+        };
+        match self.control.redrive(&wish).await.map_err(|error| status::store(&error))? {
+            Redriven::Begun => {
+                Ok(Response::new(v1::RetryJobResponse { job: Some(self.whole_job(id).await?) }))
+            }
+            Redriven::OtherRun(run) => Err(ErrorReason::JobStateConflict
+                .status(format!("the job is in run {run}: give that as expected_run"))),
+            Redriven::Unfit(None) => Err(ErrorReason::JobStateConflict
+                .status("the job has not ended: only a FAILED or EXPIRED job is given new attempts")),
+            Redriven::Unfit(Some(state)) => Err(ErrorReason::JobStateConflict.status(format!(
+                "the job has ended otherwise ({state:?}): only a FAILED or EXPIRED one is given new attempts"
+            ))),
+            Redriven::Unknown => Err(ErrorReason::JobNotFound.status(format!("there is no job {id}"))),
+        }
+    }
+}
+
+type Updates = mpsc::Sender<Result<v1::WatchJobResponse, Status>>;
+
+impl Services {
+    /// A job with its attempts.
+    async fn whole_job(&self, id: JobId) -> Result<v1::Job, Status> {
+        let job = self.job(id).await?;
+        let attempts = self.store.find_attempts(id).await.map_err(|error| status::store(&error))?;
+        Ok(convert::job(job, attempts, self.control.policy()))
+    }
+
+    /// Sends the job at every change until it is final, or says why it stops before.
+    async fn follow(&self, id: JobId, first: v1::Job, deadline: Option<Instant>, updates: Updates) {
+        let polite_end = Instant::now() + STREAM_AT_MOST;
+        let mut interest = self.watch.interest(id);
+        let mut sent = first.revision;
+        if !send(&updates, first).await {
+            return;
+        }
+        loop {
+            // The first view was read before interest was registered: look again at once.
+            match self.whole_job(id).await {
+                Ok(job) => {
+                    let last = is_final(&job);
+                    if job.revision > sent {
+                        sent = job.revision;
+                        if !send(&updates, job).await {
+                            return;
+                        }
+                    }
+                    if last {
+                        return;
+                    }
+                }
+                Err(status) => {
+                    let _ = updates.send(Err(status)).await;
+                    return;
+                }
+            }
+            let end = tokio::select! {
+                () = interest.changed() => continue,
+                () = updates.closed() => return,
+                () = self.draining.cancelled() => status::draining(),
+                () = tokio::time::sleep_until(deadline.map_or(polite_end, |at| at.min(polite_end))) => {
+                    if deadline.is_some_and(|at| at <= polite_end) { deadline::passed() } else { status::draining() }
+                }
+            };
+            let _ = updates.send(Err(end)).await;
+            return;
+        }
+    }
+}
+
+async fn send(updates: &Updates, job: v1::Job) -> bool {
+    updates.send(Ok(v1::WatchJobResponse { job: Some(job) })).await.is_ok()
+}
+
+fn is_final(job: &v1::Job) -> bool {
+    !matches!(job.state(), v1::job::State::Unspecified | v1::job::State::Pending | v1::job::State::Running)
+}
+
+fn job_id(given: &str) -> Result<JobId, Status> {
+    let mut fields = Fields::default();
+    let id = fields.job(given);
+    fields.done(id)
+}

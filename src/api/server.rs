@@ -1,0 +1,211 @@
+//! The gRPC port: services, health, reflection and gRPC-Web, on a listener that is handed in.
+
+use std::{convert::Infallible, sync::Arc, time::Duration};
+
+use hyper_util::{
+    rt::{TokioExecutor, TokioIo, TokioTimer},
+    server::conn::auto,
+    service::TowerToHyperService,
+};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::Semaphore,
+    task::JoinSet,
+};
+use tokio_util::sync::CancellationToken;
+use tonic::{body::Body, service::Routes};
+use tonic_health::server::HealthReporter;
+use tower::{Service, ServiceExt};
+
+use super::{Services, deadline::DeadlineLayer, normalise::NormaliseLayer, status::ErrorReason};
+use crate::proto::{self, v1};
+
+const MESSAGE_AT_MOST: usize = 4 * 1024 * 1024;
+const STREAMS_PER_CONNECTION: u32 = 256;
+const HEADERS_AT_MOST: u32 = 16 * 1024;
+const PING_EVERY: Duration = Duration::from_secs(60);
+const PING_TIMEOUT: Duration = Duration::from_secs(20);
+/// A little longer than streams live, so that a connection ends when its streams have.
+const CONNECTION_AT_MOST: Duration = Duration::from_secs(31 * 60);
+/// A listener that fails (too many open files) is asked again after this.
+const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
+
+/// What the port is like.
+#[derive(Debug, Clone, Copy)]
+pub struct Options {
+    /// Calls at once, over all connections; more are refused with `QUEUE_FULL`.
+    pub concurrent_calls: usize,
+    /// Whether reflection is served.
+    pub reflection: bool,
+}
+
+/// The gRPC server, ready to run.
+#[derive(Debug)]
+pub struct Server {
+    services: Services,
+    options: Options,
+    health: HealthReporter,
+    routes: Routes,
+}
+
+impl Server {
+    /// Puts the services together. They are NOT_SERVING until [`set_serving`](Self::set_serving).
+    ///
+    /// # Errors
+    /// [`tonic_reflection::server::Error`] when the compiled contract is damaged.
+    pub async fn new(services: Services, options: Options) -> Result<Self, tonic_reflection::server::Error> {
+        let (health, health_service) = tonic_health::server::health_reporter();
+        let mut routes = Routes::builder();
+        routes
+            .add_service(
+                v1::device_service_server::DeviceServiceServer::new(services.clone())
+                    .max_decoding_message_size(MESSAGE_AT_MOST),
+            )
+            .add_service(
+                v1::job_service_server::JobServiceServer::new(services.clone())
+                    .max_decoding_message_size(MESSAGE_AT_MOST),
+            )
+            .add_service(health_service);
+        if options.reflection {
+            let builder = || {
+                tonic_reflection::server::Builder::configure()
+                    .register_encoded_file_descriptor_set(proto::DESCRIPTORS)
+                    .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+            };
+            // Many clients speak only the older of the two.
+            routes.add_service(builder().build_v1()?).add_service(builder().build_v1alpha()?);
+        }
+        let server = Self { services, options, health, routes: routes.routes() };
+        set_health(&server.health, false).await;
+        Ok(server)
+    }
+
+    /// Through which health is told: true when calls are answered.
+    pub fn health(&self) -> impl AsyncFn(bool) + Send + Sync + Clone + use<> {
+        let health = self.health.clone();
+        async move |serving| set_health(&health, serving).await
+    }
+
+    /// Answers on `listener` until `shutdown`; then takes no new connection, ends each once its calls are answered, and returns
+    /// when all have ended.
+    pub async fn run(self, listener: TcpListener, shutdown: CancellationToken) {
+        let limit = Limit {
+            inner: self.routes.prepare(),
+            calls: Arc::new(Semaphore::new(self.options.concurrent_calls)),
+        };
+        let service = tonic_web::GrpcWebLayer::new();
+        let service = tower::Layer::layer(&service, NormaliseLayer(DeadlineLayer(limit)));
+        let service =
+            service.map_request(|request: http::Request<hyper::body::Incoming>| request.map(Body::new));
+        let service = TowerToHyperService::new(service);
+        let mut http = auto::Builder::new(TokioExecutor::new());
+        http.http2()
+            .timer(TokioTimer::new())
+            .max_concurrent_streams(STREAMS_PER_CONNECTION)
+            .max_header_list_size(HEADERS_AT_MOST)
+            .max_pending_accept_reset_streams(20)
+            .max_local_error_reset_streams(1024)
+            .adaptive_window(true)
+            .keep_alive_interval(PING_EVERY)
+            .keep_alive_timeout(PING_TIMEOUT);
+        http.http1().timer(TokioTimer::new());
+
+        let mut connections = JoinSet::new();
+        loop {
+            let stream = tokio::select! {
+                accepted = listener.accept() => match accepted {
+                    Ok((stream, _)) => stream,
+                    Err(error) => {
+                        tracing::warn!(%error, "a connection was not accepted");
+                        tokio::time::sleep(ACCEPT_AGAIN).await;
+                        continue;
+                    }
+                },
+                // Ended ones are forgotten.
+                Some(_) = connections.join_next() => continue,
+                () = shutdown.cancelled() => break,
+            };
+            connections.spawn(serve(http.clone(), stream, service.clone(), shutdown.clone()));
+        }
+        drop(listener);
+        while connections.join_next().await.is_some() {}
+        drop(self.services);
+    }
+}
+
+async fn serve<S>(
+    http: auto::Builder<TokioExecutor>,
+    stream: TcpStream,
+    service: TowerToHyperService<S>,
+    shutdown: CancellationToken,
+) where
+    S: Service<http::Request<hyper::body::Incoming>, Response = http::Response<Body>, Error = Infallible>
+        + Clone
+        + Send
+        + 'static,
+    S::Future: Send,
+{
+    // Small messages that a person waits for.
+    let _ = stream.set_nodelay(true);
+    let connection = http.serve_connection(TokioIo::new(stream), service);
+    tokio::pin!(connection);
+    let ended = tokio::select! {
+        ended = connection.as_mut() => ended,
+        () = shutdown.cancelled() => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+        () = tokio::time::sleep(CONNECTION_AT_MOST) => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = ended {
+        tracing::debug!(%error, "a connection broke");
+    }
+}
+
+async fn set_health(health: &HealthReporter, serving: bool) {
+    let status =
+        if serving { tonic_health::ServingStatus::Serving } else { tonic_health::ServingStatus::NotServing };
+    for service in ["", v1::device_service_server::SERVICE_NAME, v1::job_service_server::SERVICE_NAME] {
+        health.set_service_status(service, status).await;
+    }
+}
+
+/// Refuses calls beyond what this process answers at once. A stream counts until its head is sent.
+#[derive(Debug, Clone)]
+struct Limit<S> {
+    inner: S,
+    calls: Arc<Semaphore>,
+}
+
+impl<S> Service<http::Request<Body>> for Limit<S>
+where
+    S: Service<http::Request<Body>, Response = http::Response<Body>, Error = Infallible>
+        + Clone
+        + Send
+        + 'static,
+    S::Future: Send,
+{
+    type Response = http::Response<Body>;
+    type Error = Infallible;
+    type Future = std::pin::Pin<Box<dyn Future<Output = Result<Self::Response, Self::Error>> + Send>>;
+
+    fn poll_ready(&mut self, cx: &mut std::task::Context<'_>) -> std::task::Poll<Result<(), Self::Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: http::Request<Body>) -> Self::Future {
+        let Ok(permit) = Arc::clone(&self.calls).try_acquire_owned() else {
+            let refused = ErrorReason::QueueFull.status("too many calls at once: try again after RetryInfo");
+            return Box::pin(async move { Ok(refused.into_http()) });
+        };
+        let answer = self.inner.call(request);
+        Box::pin(async move {
+            let answered = answer.await;
+            drop(permit);
+            answered
+        })
+    }
+}

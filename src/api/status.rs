@@ -1,0 +1,210 @@
+//! The one table from what went wrong to what a caller is told. Fixed sentences; internal text goes to the log.
+
+use std::{fmt, time::Duration};
+
+use tonic::{Code, Status};
+use tonic_types::{ErrorDetails, FieldViolation, StatusExt};
+
+use crate::{engine::SubmitError, store::StoreError};
+
+/// `ErrorInfo.domain` of every error.
+pub const DOMAIN: &str = "pingone-unblock";
+
+/// Details over 16 KiB hang some clients; this many violations stay far below.
+const VIOLATIONS_AT_MOST: usize = 20;
+const RETRY_SOON: Duration = Duration::from_secs(1);
+
+/// `ErrorInfo.reason`: why a call was refused. The names are part of the contract.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ErrorReason {
+    /// Fields are wrong; all of them are named.
+    FieldInvalid,
+    /// The page token is of another listing, or none at all.
+    PageTokenInvalid,
+    /// There is no such RPC.
+    MethodUnknown,
+    /// The message is larger than 4 MiB.
+    MessageTooLarge,
+    /// The deadline passed before the answer was there.
+    DeadlinePassed,
+    /// The request id stands for another request.
+    RequestIdReused,
+    /// There is no such job.
+    JobNotFound,
+    /// PingOne never described this device to this service.
+    DeviceNeverSeen,
+    /// This service does not send for the environment.
+    EnvironmentNotServed,
+    /// The job's state does not allow it.
+    JobStateConflict,
+    /// Too many calls at once.
+    QueueFull,
+    /// Postgres is not available.
+    StoreUnavailable,
+    /// This replica stops.
+    Draining,
+    /// A defect; the log has it.
+    Internal,
+}
+
+impl ErrorReason {
+    /// Every reason, for tables and tests.
+    pub const ALL: [Self; 14] = [
+        Self::FieldInvalid,
+        Self::PageTokenInvalid,
+        Self::MethodUnknown,
+        Self::MessageTooLarge,
+        Self::DeadlinePassed,
+        Self::RequestIdReused,
+        Self::JobNotFound,
+        Self::DeviceNeverSeen,
+        Self::EnvironmentNotServed,
+        Self::JobStateConflict,
+        Self::QueueFull,
+        Self::StoreUnavailable,
+        Self::Draining,
+        Self::Internal,
+    ];
+
+    /// The name in the contract.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::FieldInvalid => "FIELD_INVALID",
+            Self::PageTokenInvalid => "PAGE_TOKEN_INVALID",
+            Self::MethodUnknown => "METHOD_UNKNOWN",
+            Self::MessageTooLarge => "MESSAGE_TOO_LARGE",
+            Self::DeadlinePassed => "DEADLINE_PASSED",
+            Self::RequestIdReused => "REQUEST_ID_REUSED",
+            Self::JobNotFound => "JOB_NOT_FOUND",
+            Self::DeviceNeverSeen => "DEVICE_NEVER_SEEN",
+            Self::EnvironmentNotServed => "ENVIRONMENT_NOT_SERVED",
+            Self::JobStateConflict => "JOB_STATE_CONFLICT",
+            Self::QueueFull => "QUEUE_FULL",
+            Self::StoreUnavailable => "STORE_UNAVAILABLE",
+            Self::Draining => "DRAINING",
+            Self::Internal => "INTERNAL",
+        }
+    }
+
+    /// The gRPC code it comes with.
+    #[must_use]
+    pub const fn code(self) -> Code {
+        match self {
+            Self::FieldInvalid | Self::PageTokenInvalid | Self::RequestIdReused => Code::InvalidArgument,
+            Self::MethodUnknown => Code::Unimplemented,
+            Self::MessageTooLarge | Self::QueueFull => Code::ResourceExhausted,
+            Self::DeadlinePassed => Code::DeadlineExceeded,
+            Self::JobNotFound | Self::DeviceNeverSeen => Code::NotFound,
+            Self::EnvironmentNotServed | Self::JobStateConflict => Code::FailedPrecondition,
+            Self::StoreUnavailable | Self::Draining => Code::Unavailable,
+            Self::Internal => Code::Internal,
+        }
+    }
+
+    /// Whether and how the same call may be made again, for people.
+    #[must_use]
+    pub const fn again(self) -> &'static str {
+        match self {
+            Self::DeadlinePassed => "yes, with the same request_id",
+            Self::StoreUnavailable | Self::Draining | Self::QueueFull => {
+                "yes, with the same request_id, after RetryInfo"
+            }
+            _ => "no",
+        }
+    }
+
+    const fn retry_after(self) -> Option<Duration> {
+        match self {
+            Self::StoreUnavailable | Self::Draining | Self::QueueFull => Some(RETRY_SOON),
+            _ => None,
+        }
+    }
+
+    /// The status that says so in `sentence`.
+    pub(super) fn status(self, sentence: impl fmt::Display) -> Status {
+        self.with(sentence, ErrorDetails::new())
+    }
+
+    fn with(self, sentence: impl fmt::Display, mut details: ErrorDetails) -> Status {
+        details.set_error_info(self.name(), DOMAIN, std::collections::HashMap::new());
+        if let Some(wait) = self.retry_after() {
+            details.set_retry_info(Some(wait));
+        }
+        Status::with_error_details(self.code(), sentence.to_string(), details)
+    }
+}
+
+/// All wrong fields at once, each with its remedy.
+pub(super) fn fields_invalid(violations: Vec<FieldViolation>) -> Status {
+    let named: Vec<&str> = violations.iter().map(|violation| violation.field.as_str()).collect();
+    let sentence = format!("wrong: {}", named.join(", "));
+    let mut violations = violations;
+    violations.truncate(VIOLATIONS_AT_MOST);
+    ErrorReason::FieldInvalid.with(sentence, ErrorDetails::with_bad_request(violations))
+}
+
+/// The request id stands for another request: names the field that differs.
+pub(super) fn request_id_reused(field: &str) -> Status {
+    let violation = FieldViolation::new(field, "differs from the request that this request_id stands for");
+    ErrorReason::RequestIdReused.with(
+        format!("this request_id stands for an earlier request with another {field}: take a new request_id"),
+        ErrorDetails::with_bad_request(vec![violation]),
+    )
+}
+
+pub(super) fn store(error: &StoreError) -> Status {
+    match error {
+        StoreError::Unavailable(_) => {
+            tracing::warn!(%error, "a call met no Postgres");
+            ErrorReason::StoreUnavailable
+                .status("the database is not available: try again with the same request_id")
+        }
+        StoreError::Refused(_)
+        | StoreError::Corrupt(_)
+        | StoreError::Address(_)
+        | StoreError::Migration(_)
+        | StoreError::SchemaOlder { .. }
+        | StoreError::SchemaNewer { .. }
+        | StoreError::Lanes { .. } => internal(error),
+    }
+}
+
+pub(super) fn submit(error: &SubmitError) -> Status {
+    match error {
+        SubmitError::Store(error) => store(error),
+        SubmitError::Stopped => draining(),
+    }
+}
+
+pub(super) fn draining() -> Status {
+    ErrorReason::Draining.status("this replica stops: try again, another will answer")
+}
+
+pub(super) fn internal(error: &dyn fmt::Display) -> Status {
+    tracing::error!(%error, "a call met a defect");
+    ErrorReason::Internal.status("an internal error; the log of this service has more")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_status_names_its_reason_and_what_may_be_tried_again_says_when() {
+        for reason in ErrorReason::ALL {
+            let status = reason.status("a sentence");
+            let details = status.get_error_details();
+            let info = details.error_info().map(|info| (info.reason.as_str(), info.domain.as_str()));
+            assert_eq!(info, Some((reason.name(), DOMAIN)));
+            assert_eq!(details.retry_info().is_some(), reason.again().contains("RetryInfo"), "{reason:?}");
+        }
+    }
+
+    #[test]
+    fn details_stay_small_whatever_is_wrong() {
+        let violations =
+            (0..500).map(|i| FieldViolation::new(format!("field_{i}"), "x".repeat(80))).collect();
+        assert!(fields_invalid(violations).details().len() < 4096);
+    }
+}
