@@ -19,7 +19,7 @@ use crate::{
     watch::Watch,
 };
 
-pub use server::{Options, Server};
+pub use server::{Health, Options, Server};
 pub use status::{DOMAIN, ErrorReason};
 
 /// What all services work with. Cheap to clone.

@@ -1,6 +1,7 @@
 //! Unblocks PingOne MFA devices: durable, idempotent, inside PingOne's limits, over gRPC.
 
 pub mod api;
+pub mod app;
 pub mod device;
 pub mod engine;
 pub mod job;

@@ -1,6 +1,13 @@
 //! The gRPC port: services, health, reflection and gRPC-Web, on a listener that is handed in.
 
-use std::{convert::Infallible, sync::Arc, time::Duration};
+use std::{
+    convert::Infallible,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
@@ -20,6 +27,8 @@ use tower::{Service, ServiceExt};
 use super::{Services, deadline::DeadlineLayer, normalise::NormaliseLayer, status::ErrorReason};
 use crate::proto::{self, v1};
 
+/// Health and reflection are answered without a database.
+const OWN_SERVICES: &str = "/pingone.";
 const MESSAGE_AT_MOST: usize = 4 * 1024 * 1024;
 const STREAMS_PER_CONNECTION: u32 = 256;
 const HEADERS_AT_MOST: u32 = 16 * 1024;
@@ -46,14 +55,20 @@ pub struct Server {
     options: Options,
     health: HealthReporter,
     routes: Routes,
+    open: Arc<AtomicBool>,
 }
 
 impl Server {
-    /// Puts the services together. They are NOT_SERVING until [`set_serving`](Self::set_serving).
+    /// Puts the services together. They are NOT_SERVING until [`health`](Self::health) says otherwise, and their calls are
+    /// refused until `open` is set: the database may not be there, or not be migrated.
     ///
     /// # Errors
     /// [`tonic_reflection::server::Error`] when the compiled contract is damaged.
-    pub async fn new(services: Services, options: Options) -> Result<Self, tonic_reflection::server::Error> {
+    pub async fn new(
+        services: Services,
+        options: Options,
+        open: Arc<AtomicBool>,
+    ) -> Result<Self, tonic_reflection::server::Error> {
         let (health, health_service) = tonic_health::server::health_reporter();
         let mut routes = Routes::builder();
         routes
@@ -75,21 +90,22 @@ impl Server {
             // Many clients speak only the older of the two.
             routes.add_service(builder().build_v1()?).add_service(builder().build_v1alpha()?);
         }
-        let server = Self { services, options, health, routes: routes.routes() };
-        set_health(&server.health, false).await;
+        let server = Self { services, options, health, routes: routes.routes(), open };
+        server.health().set(false).await;
         Ok(server)
     }
 
-    /// Through which health is told: true when calls are answered.
-    pub fn health(&self) -> impl AsyncFn(bool) + Send + Sync + Clone + use<> {
-        let health = self.health.clone();
-        async move |serving| set_health(&health, serving).await
+    /// Through which health is told.
+    #[must_use]
+    pub fn health(&self) -> Health {
+        Health(self.health.clone())
     }
 
     /// Answers on `listener` until `shutdown`; then takes no new connection, ends each once its calls are answered, and returns
     /// when all have ended.
     pub async fn run(self, listener: TcpListener, shutdown: CancellationToken) {
         let limit = Limit {
+            open: self.open,
             inner: self.routes.prepare(),
             calls: Arc::new(Semaphore::new(self.options.concurrent_calls)),
         };
@@ -165,17 +181,27 @@ async fn serve<S>(
     }
 }
 
-async fn set_health(health: &HealthReporter, serving: bool) {
-    let status =
-        if serving { tonic_health::ServingStatus::Serving } else { tonic_health::ServingStatus::NotServing };
-    for service in ["", v1::device_service_server::SERVICE_NAME, v1::job_service_server::SERVICE_NAME] {
-        health.set_service_status(service, status).await;
+/// `grpc.health.v1` of all services at once. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Health(HealthReporter);
+
+impl Health {
+    /// Says whether calls are answered.
+    pub async fn set(&self, serving: bool) {
+        let status = match serving {
+            true => tonic_health::ServingStatus::Serving,
+            false => tonic_health::ServingStatus::NotServing,
+        };
+        for service in ["", v1::device_service_server::SERVICE_NAME, v1::job_service_server::SERVICE_NAME] {
+            self.0.set_service_status(service, status).await;
+        }
     }
 }
 
 /// Refuses calls beyond what this process answers at once. A stream counts until its head is sent.
 #[derive(Debug, Clone)]
 struct Limit<S> {
+    open: Arc<AtomicBool>,
     inner: S,
     calls: Arc<Semaphore>,
 }
@@ -197,6 +223,11 @@ where
     }
 
     fn call(&mut self, request: http::Request<Body>) -> Self::Future {
+        if !self.open.load(Ordering::Acquire) && request.uri().path().starts_with(OWN_SERVICES) {
+            let refused =
+                ErrorReason::StoreUnavailable.status("the database is not ready yet: try again soon");
+            return Box::pin(async move { Ok(refused.into_http()) });
+        }
         let Ok(permit) = Arc::clone(&self.calls).try_acquire_owned() else {
             let refused = ErrorReason::QueueFull.status("too many calls at once: try again after RetryInfo");
             return Box::pin(async move { Ok(refused.into_http()) });

@@ -1,0 +1,180 @@
+//! The server as a whole: acquires, starts its parts, watches over their health, drains with a deadline.
+
+mod admin;
+mod readiness;
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::{net::TcpListener, time::Instant};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    api::{self, Server, Services},
+    engine::{self, Engine},
+    store::{Access, Role, Store, StoreError},
+    watch::Watch,
+};
+
+pub use readiness::Readiness;
+
+/// What the server is made of.
+#[derive(Debug)]
+pub struct Settings {
+    /// Where Postgres is.
+    pub access: Access,
+    /// Whether the database is brought up to date at the start.
+    pub migrate: bool,
+    /// How jobs are sent.
+    pub engine: engine::Settings,
+    /// What the gRPC port is like.
+    pub api: api::Options,
+}
+
+/// Why the server could not start, or not go on.
+#[derive(Debug, thiserror::Error)]
+pub enum AppError {
+    /// The database cannot be used, now or ever.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The compiled contract is damaged.
+    #[error("the contract for reflection is damaged: {0}")]
+    Reflection(#[from] tonic_reflection::server::Error),
+}
+
+/// The server, ready to run.
+#[derive(Debug)]
+pub struct App {
+    store: Store,
+    migrate: bool,
+    role: Role,
+    grace: Duration,
+    engine: Engine,
+    server: Server,
+    readiness: Readiness,
+    draining: CancellationToken,
+}
+
+/// Where the server listens. Handed in, so that tests can choose any free port.
+#[derive(Debug)]
+pub struct Listeners {
+    /// For gRPC.
+    pub grpc: TcpListener,
+    /// For `/livez` and `/readyz`.
+    pub admin: TcpListener,
+}
+
+const START_AGAIN_FIRST: Duration = Duration::from_millis(200);
+const START_AGAIN_LONGEST: Duration = Duration::from_secs(5);
+/// Connections end within this after the engine has drained.
+const LAST_WORDS: Duration = Duration::from_secs(2);
+
+impl App {
+    /// Puts the server together. Nothing is sent yet; a Postgres that is down is waited for when it runs.
+    ///
+    /// # Errors
+    /// [`AppError`] when a setting cannot be used.
+    pub async fn build(settings: Settings) -> Result<Self, AppError> {
+        let store = Store::new(&settings.access)?;
+        let (role, grace) = (settings.engine.role, settings.engine.grace);
+        let watch = Arc::new(Watch::default());
+        let (engine, submitter, control) = Engine::new(store.clone(), settings.engine, Arc::clone(&watch));
+        let draining = CancellationToken::new();
+        let readiness = Readiness::default();
+        let services =
+            Services { submitter, control, store: store.clone(), watch, draining: draining.clone() };
+        let server = Server::new(services, settings.api, readiness.gate()).await?;
+        Ok(Self { store, migrate: settings.migrate, role, grace, engine, server, readiness, draining })
+    }
+
+    /// Whether calls are answered, and why not.
+    #[must_use]
+    pub fn readiness(&self) -> Readiness {
+        self.readiness.clone()
+    }
+
+    /// Answers and sends until `shutdown`, then drains within the grace period.
+    ///
+    /// # Errors
+    /// [`AppError::Store`] when the database is not this service's or of another version.
+    pub async fn run(self, listeners: Listeners, shutdown: CancellationToken) -> Result<(), AppError> {
+        let stopped = CancellationToken::new();
+        let _stop_helpers = stopped.clone().drop_guard();
+        let admin = admin::run(listeners.admin, self.readiness.clone(), stopped.clone());
+        let admin = tokio::spawn(admin);
+        let health = self.server.health();
+        let close_connections = CancellationToken::new();
+        let answering = self
+            .role
+            .answers()
+            .then(|| tokio::spawn(self.server.run(listeners.grpc, close_connections.clone())));
+
+        let started = tokio::select! {
+            started = prepare(&self.store, self.migrate, &self.readiness) => started.map(|()| true),
+            () = shutdown.cancelled() => Ok(false),
+        };
+        if matches!(started, Ok(true)) {
+            let watching = tokio::spawn(readiness::watch(
+                self.store.clone(),
+                self.readiness.clone(),
+                health.clone(),
+                stopped.clone(),
+            ));
+            let engine = tokio::spawn(self.engine.run(shutdown.child_token()));
+            shutdown.cancelled().await;
+            let since = Instant::now();
+            tracing::info!("draining: nothing new is taken");
+            watching.abort();
+            self.readiness.draining();
+            health.set(false).await;
+            self.draining.cancel();
+            close_connections.cancel();
+            if let Err(error) = engine.await {
+                tracing::error!(%error, "the engine died");
+            }
+            tracing::info!(elapsed_ms = since.elapsed().as_millis(), "drained");
+        }
+        close_connections.cancel();
+        if let Some(answering) = answering {
+            let limit = LAST_WORDS.min(self.grace);
+            let abort = answering.abort_handle();
+            if tokio::time::timeout(limit, answering).await.is_err() {
+                abort.abort();
+                tracing::warn!("connections that did not end were cut");
+            }
+        }
+        stopped.cancel();
+        let _ = admin.await;
+        self.store.close().await;
+        started.map(drop).map_err(AppError::from)
+    }
+}
+
+/// Waits for a database that is as this version needs it.
+async fn prepare(store: &Store, migrate: bool, readiness: &Readiness) -> Result<(), StoreError> {
+    let mut wait = START_AGAIN_FIRST;
+    loop {
+        match prepare_once(store, migrate).await {
+            Ok(()) => {
+                readiness.prepared();
+                return Ok(());
+            }
+            Err(error @ (StoreError::Unavailable(_) | StoreError::SchemaOlder { .. })) => {
+                tracing::warn!(%error, "waiting for the database");
+                readiness.not_prepared(&error);
+                tokio::time::sleep(wait).await;
+                wait = (wait * 2).min(START_AGAIN_LONGEST);
+            }
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+async fn prepare_once(store: &Store, migrate: bool) -> Result<(), StoreError> {
+    if migrate {
+        let migrated = store.migrate().await?;
+        for (version, name) in &migrated.applied {
+            tracing::info!(version, name, "migrated");
+        }
+    }
+    store.check_schema().await
+}
