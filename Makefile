@@ -1,0 +1,121 @@
+# What there is to do, and how. `make` alone lists it; `make check` is what CI runs.
+
+CARGO ?= cargo
+# For `make demo` and `make test`: passed on to the program or the test runner.
+ARGS ?=
+
+# Tools are pinned, built or fetched when first needed, and kept away from what the machine has.
+MACHETE_VERSION := 0.9.2
+DENY_VERSION := 0.20.2
+BUF_VERSION := 1.75.0
+TOOLS := target/tools
+MACHETE := $(TOOLS)/cargo-machete-$(MACHETE_VERSION)/bin/cargo-machete
+DENY := $(TOOLS)/cargo-deny-$(DENY_VERSION)/bin/cargo-deny
+BUF := $(TOOLS)/buf-$(BUF_VERSION)/node_modules/.bin/buf
+CLIENTS := target/clients
+
+# In this order: what answers soonest comes first, what has to be fetched comes last.
+CHECKS := format scripts lint docs test check-queries unused deny proto
+
+.PHONY: help
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: demo
+demo: postgresql ## a private Postgres, the PingOne simulator and the server; unblocks a device (ARGS="--once": then ends)
+	$(CARGO) run --locked --quiet -- demo $(ARGS)
+
+.PHONY: test
+test: postgresql ## all tests (ARGS: passed to the test runner)
+	@if $(CARGO) nextest --version >/dev/null 2>&1; then \
+		set -x; $(CARGO) nextest run --locked $${CI:+--profile ci} $(ARGS); \
+	else \
+		set -x; $(CARGO) test --locked --lib --bins --tests $(ARGS); \
+	fi
+
+.PHONY: check
+check: $(CHECKS) ## everything that must hold before a change goes in
+
+.PHONY: checks
+checks: # the names of the checks, for .ci/run
+	@echo $(CHECKS)
+
+.PHONY: fmt
+fmt: buf ## formats Rust and the contract
+	$(CARGO) fmt
+	@if [ -x $(BUF) ]; then $(BUF) format --write proto; fi
+
+.PHONY: format
+format: ## is the code formatted?
+	$(CARGO) fmt --check
+
+.PHONY: scripts
+scripts: ## are the shell scripts well formed?
+	@for script in scripts/*.sh; do echo "sh -n $$script"; sh -n "$$script" || exit 1; done
+	bash -n .ci/run
+
+.PHONY: lint
+lint: ## clippy, warnings are errors
+	$(CARGO) clippy --locked --all-targets -- -D warnings
+
+.PHONY: docs
+docs: ## the documentation and its examples, warnings are errors
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --no-deps --document-private-items
+	$(CARGO) test --locked --doc --quiet
+
+.PHONY: queries
+queries: postgresql ## writes the query metadata in .sqlx anew
+	scripts/check-queries.sh --write
+
+.PHONY: check-queries
+check-queries: postgresql ## are the query metadata those of the queries?
+	scripts/check-queries.sh --check
+
+.PHONY: unused
+unused: $(MACHETE) ## does a dependency stand unused in Cargo.toml?
+	$(MACHETE) --skip-target-dir
+
+.PHONY: deny
+deny: $(DENY) ## licences, banned and doubled crates, sources; advisories where their database can be fetched
+	$(DENY) --locked --log-level error check --hide-inclusion-graph licenses bans sources
+	@if $(DENY) --locked fetch db >target/advisories.log 2>&1; then \
+		set -x; $(DENY) --locked --log-level error check --hide-inclusion-graph --disable-fetch advisories; \
+	else \
+		echo "SKIPPED: advisories. Their database cannot be fetched from here (target/advisories.log)."; \
+	fi
+
+.PHONY: proto
+proto: buf ## lint and format of the contract; does it break the last release?
+	@if [ -x $(BUF) ]; then scripts/check-proto.sh $(BUF); fi
+
+.PHONY: clients
+clients: ## the Python client's packages, in target/clients
+	scripts/clients.sh $(CLIENTS)
+
+.PHONY: postgresql
+postgresql: # its programs, from the system's package manager where they are missing
+	@scripts/ensure-postgresql.sh
+
+.PHONY: clean
+clean: ## removes what was built, the tools too
+	$(CARGO) clean
+
+# Quick to build and quick enough to run: no optimisation.
+$(MACHETE):
+	$(CARGO) install --locked --debug --quiet --root $(TOOLS)/cargo-machete-$(MACHETE_VERSION) --version $(MACHETE_VERSION) cargo-machete
+
+$(DENY):
+	$(CARGO) install --locked --debug --quiet --root $(TOOLS)/cargo-deny-$(DENY_VERSION) --version $(DENY_VERSION) cargo-deny
+
+# buf has no crate; npm carries its program. CI must have it.
+.PHONY: buf
+buf:
+	@if [ -x $(BUF) ]; then :; \
+	elif command -v npm >/dev/null 2>&1; then \
+		npm install --prefix $(TOOLS)/buf-$(BUF_VERSION) --no-save --no-package-lock --no-audit --no-fund --ignore-scripts \
+			--loglevel=error @bufbuild/buf@$(BUF_VERSION); \
+	elif [ -n "$${CI:-}" ]; then \
+		echo "npm is missing: the contract cannot be checked." >&2; exit 1; \
+	else \
+		echo "SKIPPED: buf for the contract. It comes from npm, which is not installed."; \
+	fi
