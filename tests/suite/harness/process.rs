@@ -1,0 +1,118 @@
+//! The service as a process of its own: what signals do to it is real.
+
+use std::{
+    collections::HashMap,
+    net::{SocketAddr, TcpListener},
+    process::{Child, Command, ExitStatus, Stdio},
+    time::Duration,
+};
+
+use pingone_unblock::{
+    proto::v1::{self, job_service_client::JobServiceClient, device_service_client::DeviceServiceClient},
+    simulator,
+};
+use rustix::process::{Pid, Signal, kill_process};
+use tonic::transport::Channel;
+
+use super::{
+    Result,
+    service::{ENVIRONMENT, PingOne, eventually},
+};
+
+/// The binary that the tests are about.
+pub(crate) const BINARY: &str = env!("CARGO_BIN_EXE_pingone-unblock");
+
+/// A running `serve`. Killed when dropped.
+pub(crate) struct Process {
+    child: Child,
+    grpc: SocketAddr,
+    admin: SocketAddr,
+}
+
+/// A command without any of this shell's variables.
+pub(crate) fn command(arguments: &[&str]) -> Command {
+    let mut command = Command::new(BINARY);
+    command.args(arguments).env_clear().stdin(Stdio::null());
+    for kept in ["PATH", "LD_LIBRARY_PATH", "PG_BIN_DIR"] {
+        if let Some(value) = std::env::var_os(kept) {
+            command.env(kept, value);
+        }
+    }
+    command
+}
+
+fn free_address() -> Result<SocketAddr> {
+    Ok(TcpListener::bind(("127.0.0.1", 0))?.local_addr()?)
+}
+
+/// What `serve` needs to know to work with that database and that PingOne.
+pub(crate) fn configuration(database: &str, pingone: &PingOne) -> HashMap<&'static str, String> {
+    let base = format!("http://{}", pingone.address);
+    HashMap::from([
+        ("UNBLOCK_DATABASE_URL", database.to_owned()),
+        ("PINGONE_API_PATH", base.clone()),
+        ("PINGONE_AUTH_PATH", base),
+        ("PINGONE_AUTH_ENVIRONMENT_ID", ENVIRONMENT.to_owned()),
+        ("PINGONE_CLIENT_ID", simulator::CLIENT_ID.to_owned()),
+        ("PINGONE_CLIENT_SECRET", simulator::CLIENT_SECRET.to_owned()),
+        ("PINGONE_RATE_LIMIT", "1000".to_owned()),
+        ("PINGONE_MAX_IN_FLIGHT", "200".to_owned()),
+        ("UNBLOCK_LOG", "warn".to_owned()),
+    ])
+}
+
+impl Process {
+    pub(crate) async fn serve(database: &str, pingone: &PingOne) -> Result<Self> {
+        let (grpc, admin) = (free_address()?, free_address()?);
+        let child = command(&["serve"])
+            .envs(configuration(database, pingone))
+            .env("UNBLOCK_LISTEN", grpc.to_string())
+            .env("UNBLOCK_ADMIN_LISTEN", admin.to_string())
+            .spawn()?;
+        let process = Self { child, grpc, admin };
+        eventually("the process is ready", async || {
+            let answer = reqwest::get(format!("http://{}/readyz", process.admin)).await;
+            Ok(answer.is_ok_and(|answer| answer.status().is_success()))
+        })
+        .await?;
+        Ok(process)
+    }
+
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.grpc
+    }
+
+    fn channel(&self) -> Result<Channel> {
+        Ok(Channel::from_shared(format!("http://{}", self.grpc))?.connect_lazy())
+    }
+
+    pub(crate) fn devices(&self) -> Result<DeviceServiceClient<Channel>> {
+        Ok(DeviceServiceClient::new(self.channel()?))
+    }
+
+    /// The job, as this process sees it.
+    pub(crate) async fn job(&self, id: &str) -> Result<v1::Job> {
+        let request = v1::GetJobRequest { job_id: id.to_owned() };
+        let mut jobs = JobServiceClient::new(self.channel()?);
+        Ok(jobs.get_job(request).await?.into_inner().job.ok_or("a reply without a job")?)
+    }
+
+    pub(crate) fn signal(&self, signal: Signal) -> Result<()> {
+        let pid = Pid::from_raw(i32::try_from(self.child.id())?).ok_or("no pid")?;
+        Ok(kill_process(pid, signal)?)
+    }
+
+    /// How it ended, once it has.
+    pub(crate) async fn end(mut self) -> Result<ExitStatus> {
+        let waiting = tokio::task::spawn_blocking(move || self.child.wait());
+        Ok(tokio::time::timeout(Duration::from_secs(40), waiting).await???)
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // It may have ended.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
