@@ -1,0 +1,9 @@
+//! What the tests stand on.
+
+pub(crate) mod cluster;
+pub(crate) mod database;
+pub(crate) mod rerun;
+mod shared;
+
+/// Whatever went wrong: a test says so and ends.
+pub(crate) type Result<T, E = Box<dyn std::error::Error + Send + Sync>> = std::result::Result<T, E>;

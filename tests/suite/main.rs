@@ -1,0 +1,4 @@
+//! The integration tests: one binary, real processes, real PostgreSQL.
+
+mod harness;
+mod postgres;
