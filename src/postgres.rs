@@ -1,4 +1,4 @@
-//! A private PostgreSQL cluster for `demo` and the tests: found, made, started and ended. Not a way to run one in production.
+//! A private PostgreSQL cluster for `demo` and the tests: found, made, started and ended. Not for production.
 //!
 //! The server is a child of this process and ends with it, however it ends: [`Cluster::stop`], a drop, or, where the
 //! kernel can tell a child of its parent's death (Linux), a `kill -9`. Elsewhere the next start on the folder ends it.
@@ -17,9 +17,10 @@ use std::{
     time::{Duration, Instant},
 };
 
+use secrecy::{ExposeSecret as _, SecretString};
+
 use folder::{Folder, Lock};
 use programs::Programs;
-use secrecy::{ExposeSecret as _, SecretString};
 use server::{Outcome, Server, Settings};
 
 pub use error::PostgresError;

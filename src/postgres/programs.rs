@@ -12,7 +12,8 @@ use super::{PostgresError, account::Account};
 /// The oldest major version whose SQL and options are used.
 const OLDEST: u32 = 14;
 
-/// Folders that hold one folder per major version: parent, what precedes the number in its name, where the programs are in it.
+/// Folders that hold one folder per major version: parent, what precedes the number in the version's name, and where in
+/// that the programs are.
 const VERSIONED: [(&str, &str, &str); 8] = [
     ("/usr/lib/postgresql", "", "bin"),
     ("/usr", "pgsql-", "bin"),

@@ -99,7 +99,7 @@ fn keep() -> Result<()> {
     let start = place.lock("start")?;
     loop {
         wait_until_idle(&place)?;
-        // Only who holds `start` may come or end the cluster: so a user who came meanwhile is seen here, and none comes later.
+        // Users come only with `start` held: who came meanwhile is seen here, and nobody comes after.
         start.lock()?;
         if is_free(&place, "users")? {
             break;
