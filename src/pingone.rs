@@ -1,22 +1,238 @@
-//! PingOne as a client sees it: token, request, and what each answer means.
+//! PingOne as a client sees it: token, request, and what each answer means. Knows nothing of jobs kept or configuration read.
+
+mod address;
+mod answer;
+mod exchange;
+mod redact;
+mod retry_after;
+mod said;
+mod settings;
+mod token;
+
+use std::{sync::Arc, time::Duration};
+
+use reqwest::{
+    Method, StatusCode,
+    header::{ACCEPT, AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HeaderName, HeaderValue},
+    redirect::Policy,
+};
+use secrecy::ExposeSecret as _;
+use time::OffsetDateTime;
+use tokio::time::Instant;
+
 use crate::{
     device::{DeviceRef, Snapshot},
     job::{Failure, JobId},
 };
-#[derive(Debug, Clone)]
-pub struct Client;
-pub struct Answer {
-    pub outcome: Result<Snapshot, Failure>,
-    pub http_status: Option<u16>,
-    pub correlation_id: Option<String>,
+
+use answer::{Call, classify, lost};
+use exchange::{Lost, Response, exchange};
+use token::{Tokens, Worker, bearer};
+
+pub use address::{AddressError, ApiPath, AuthPath, Region, UnknownRegion};
+pub use settings::{ClientAuth, Credential, PingOneError, Settings};
+
+const USER_AGENT: &str = concat!("pingone-unblock/", env!("CARGO_PKG_VERSION"));
+const UNBLOCK: HeaderValue = HeaderValue::from_static("application/vnd.pingidentity.device.unblock+json");
+const JSON: HeaderValue = HeaderValue::from_static("application/json, application/hal+json");
+const TRANSACTION_ID: HeaderName = HeaderName::from_static("x-ping-external-transaction-id");
+const TRACE_PARENT: HeaderName = HeaderName::from_static("traceparent");
+const LARGEST_ANSWER: usize = 1024 * 1024;
+/// Below the minute after which load balancers commonly close an idle connection: they must not close it under a request.
+const IDLE: Duration = Duration::from_secs(45);
+const KEEP_ALIVE: Duration = Duration::from_secs(20);
+
+/// PingOne under one credential. Cheap to clone; clones share connections and token.
+#[derive(Clone)]
+pub struct Client(Arc<Inner>);
+
+struct Inner {
+    http: reqwest::Client,
+    api: ApiPath,
+    credential: Bearer,
+    attempt_deadline: Duration,
 }
+
+enum Bearer {
+    Fixed(HeaderValue),
+    Granted(Tokens),
+}
+
+/// What came of an attempt.
+#[derive(Debug, Clone)]
+pub struct Answer {
+    /// The device as PingOne described it, or why the attempt failed.
+    pub outcome: Result<Snapshot, Failure>,
+    /// PingOne's status, where it answered.
+    pub http_status: Option<u16>,
+    /// The `Correlation-Id` of the answer, under which PingOne logged it.
+    pub correlation_id: Option<String>,
+    /// How many requests PingOne's API may have counted: 0, 1, or 2 where a fresh token followed a 401.
+    pub requests: u8,
+}
+
 impl Client {
-    pub async fn unblock(&self, _d: &DeviceRef, _j: JobId, _t: Option<&str>) -> Answer {
-        loop {
-            std::future::pending::<()>().await
+    /// A client that connects when it is first needed.
+    ///
+    /// # Errors
+    /// [`PingOneError`] for settings no client can be made of.
+    pub fn new(settings: Settings) -> Result<Self, PingOneError> {
+        let Settings { api, credential, attempt_deadline, connect_timeout, idle_connections } = settings;
+        if connect_timeout.is_zero() || connect_timeout > attempt_deadline {
+            return Err(PingOneError::Deadlines);
+        }
+        let http = http_client(connect_timeout, idle_connections).map_err(PingOneError::Tls)?;
+        let credential = match credential {
+            Credential::AccessToken(token) => Bearer::Fixed(bearer(&token).ok_or(PingOneError::AccessToken)?),
+            Credential::ClientSecret { auth, environment, client_id, client_secret, method } => {
+                if client_id.is_empty() || client_secret.expose_secret().is_empty() {
+                    return Err(PingOneError::EmptyCredential);
+                }
+                let endpoint = auth.token_endpoint(environment);
+                let http = http.clone();
+                let deadline = attempt_deadline;
+                Bearer::Granted(Tokens::new(Worker {
+                    http,
+                    endpoint,
+                    client_id,
+                    client_secret,
+                    method,
+                    deadline,
+                }))
+            }
+        };
+        Ok(Self(Arc::new(Inner { http, api, credential, attempt_deadline })))
+    }
+
+    /// Asks PingOne to unblock `device`, once; a 401 is answered with a fresh token and one more request. Takes no longer
+    /// than the attempt deadline. PingOne's audit shows `job` as the external transaction.
+    pub async fn unblock(&self, device: &DeviceRef, job: JobId, trace_parent: Option<&str>) -> Answer {
+        self.attempt(Call::Unblock, device, job, trace_parent).await
+    }
+
+    /// Asks PingOne how `device` stands, and changes nothing. Otherwise as [`Client::unblock`].
+    pub async fn read(&self, device: &DeviceRef, job: JobId, trace_parent: Option<&str>) -> Answer {
+        self.attempt(Call::Read, device, job, trace_parent).await
+    }
+
+    /// Whether the token endpoint grants a token now; later requests use that one. There is nothing to ask for a fixed access
+    /// token: it passes.
+    ///
+    /// # Errors
+    /// The [`Failure`] that attempts would end with.
+    pub async fn check_credential(&self) -> Result<(), Failure> {
+        match &self.0.credential {
+            Bearer::Fixed(_) => Ok(()),
+            Bearer::Granted(tokens) => tokens.renew(Instant::now() + self.0.attempt_deadline).await.map(drop),
         }
     }
-    pub fn attempt_deadline(&self) -> std::time::Duration {
-        std::time::Duration::from_secs(10)
+
+    async fn attempt(
+        &self,
+        call: Call,
+        device: &DeviceRef,
+        job: JobId,
+        trace_parent: Option<&str>,
+    ) -> Answer {
+        let deadline = Instant::now() + self.0.attempt_deadline;
+        let send = |bearer| self.send(call, device, job, trace_parent, bearer, deadline);
+        let tokens = match &self.0.credential {
+            Bearer::Fixed(bearer) => return Answer::of(call, device, send(bearer.clone()).await, 1),
+            Bearer::Granted(tokens) => tokens,
+        };
+        let token = match tokens.get(deadline).await {
+            Ok(token) => token,
+            Err(failure) => return Answer::without_request(failure),
+        };
+        let first = match send(token.bearer.clone()).await {
+            Ok(response) if response.status == StatusCode::UNAUTHORIZED => response,
+            other => return Answer::of(call, device, other, 1),
+        };
+        tokens.refused(&token);
+        match tokens.get(deadline).await {
+            Ok(fresh) => Answer::of(call, device, send(fresh.bearer.clone()).await, 2),
+            Err(failure) => Answer::refused_token(failure, &first),
+        }
     }
+
+    async fn send(
+        &self,
+        call: Call,
+        device: &DeviceRef,
+        job: JobId,
+        trace_parent: Option<&str>,
+        bearer: HeaderValue,
+        deadline: Instant,
+    ) -> Result<Response, Lost> {
+        let method = match call {
+            Call::Unblock => Method::POST,
+            Call::Read => Method::GET,
+        };
+        let mut request = self.0.http.request(method, self.0.api.device(device));
+        if call == Call::Unblock {
+            // An empty body needs its length said: some gateways refuse a POST without one (411).
+            request =
+                request.header(CONTENT_TYPE, UNBLOCK).header(CONTENT_LENGTH, HeaderValue::from_static("0"));
+        }
+        request = request
+            .header(AUTHORIZATION, bearer)
+            .header(ACCEPT, JSON)
+            .header(TRANSACTION_ID, job.to_string());
+        if let Some(trace) = trace_parent.and_then(|text| HeaderValue::from_str(text).ok()) {
+            request = request.header(TRACE_PARENT, trace);
+        }
+        exchange(request, LARGEST_ANSWER, deadline).await
+    }
+}
+
+impl Answer {
+    fn of(call: Call, device: &DeviceRef, result: Result<Response, Lost>, requests: u8) -> Self {
+        match result {
+            Ok(response) => Self {
+                outcome: classify(call, device, &response, OffsetDateTime::now_utc())
+                    .map_err(|failure| *failure),
+                http_status: Some(response.status.as_u16()),
+                correlation_id: response.correlation_id(),
+                requests,
+            },
+            Err(why) => {
+                // What was not sent was not counted.
+                let requests = if let Lost::NotSent(_) = why { requests - 1 } else { requests };
+                Self { outcome: Err(lost(call, &why)), http_status: None, correlation_id: None, requests }
+            }
+        }
+    }
+
+    fn without_request(mut failure: Failure) -> Self {
+        failure.message.push_str("; nothing was sent");
+        let (http_status, correlation_id) = (failure.http_status, failure.correlation_id.clone());
+        Self { outcome: Err(failure), http_status, correlation_id, requests: 0 }
+    }
+
+    fn refused_token(mut failure: Failure, first: &Response) -> Self {
+        failure.message.push_str("; PingOne had refused the token before (401), nothing was changed");
+        Self {
+            outcome: Err(failure),
+            http_status: Some(first.status.as_u16()),
+            correlation_id: first.correlation_id(),
+            requests: 1,
+        }
+    }
+}
+
+/// One attempt is one request: nothing is repeated, redirected or sent through a proxy that only the environment knows of.
+fn http_client(connect_timeout: Duration, idle_connections: usize) -> reqwest::Result<reqwest::Client> {
+    reqwest::Client::builder()
+        .user_agent(USER_AGENT)
+        .redirect(Policy::none())
+        .retry(reqwest::retry::never())
+        .referer(false)
+        .no_proxy()
+        .connect_timeout(connect_timeout)
+        .pool_max_idle_per_host(idle_connections)
+        .pool_idle_timeout(IDLE)
+        .tcp_keepalive(KEEP_ALIVE)
+        .http2_keep_alive_interval(KEEP_ALIVE)
+        .http2_keep_alive_timeout(connect_timeout)
+        .build()
 }

@@ -1,0 +1,169 @@
+use super::*;
+use crate::device::{DeviceId, EnvironmentId, UserId};
+use reqwest::header::{HeaderMap, HeaderName};
+use serde_json::json;
+use std::{error::Error, time::Duration};
+
+type Tested = Result<(), Box<dyn Error>>;
+
+const DEVICE: &str = "6697f628-7712-4e71-b52b-920ba0635020";
+const USER: &str = "b30ac647-e33e-464f-a6ea-0275082d4c26";
+const HTML: &str = "<html><body>Bad gateway</body></html>";
+
+fn device() -> Result<DeviceRef, Box<dyn Error>> {
+    Ok(DeviceRef {
+        environment: EnvironmentId::parse("abfba8f6-49eb-49f5-a5d9-80ad5c98f9f6")?,
+        user: UserId::parse(USER)?,
+        device: DeviceId::parse(DEVICE)?,
+    })
+}
+
+fn answer(status: u16, headers: &[(&'static str, &str)], body: Body) -> Result<Response, Box<dyn Error>> {
+    let mut map = HeaderMap::new();
+    for (name, value) in headers {
+        map.append(HeaderName::from_static(name), value.parse()?);
+    }
+    Ok(Response { status: StatusCode::from_u16(status)?, headers: map, body })
+}
+
+fn text(body: impl ToString) -> Body {
+    Body::Whole(body.to_string().into_bytes())
+}
+
+fn meaning(call: Call, response: &Response) -> Result<Result<Snapshot, Box<Failure>>, Box<dyn Error>> {
+    Ok(classify(call, &device()?, response, OffsetDateTime::UNIX_EPOCH))
+}
+
+fn refused(response: &Response) -> Result<Box<Failure>, Box<dyn Error>> {
+    Ok(meaning(Call::Unblock, response)?.err().ok_or("taken for a success")?)
+}
+
+#[test]
+fn any_success_with_the_device_or_without_a_body_is_one() -> Tested {
+    for (status, body) in [
+        (200, text(json!({ "id": DEVICE, "block": { "status": "UNBLOCKED" }, "new": [1] }))),
+        (200, text(json!({}))),
+        (202, text(json!({ "id": DEVICE }))),
+        (200, text("")),
+        (200, text(" \r\n")),
+        (204, text("")),
+    ] {
+        assert!(meaning(Call::Unblock, &answer(status, &[], body)?)?.is_ok());
+    }
+    Ok(())
+}
+
+#[test]
+fn a_success_that_is_not_understood_is_none() -> Tested {
+    let few = RetryHint::BackoffFew;
+    for (body, reason, hint) in [
+        (text("OK"), Reason::Protocol, few),
+        (text(HTML), Reason::Protocol, few),
+        (text("[]"), Reason::Protocol, few),
+        (text(r#"{"id":"#), Reason::Protocol, few),
+        (text("[".repeat(100_000)), Reason::Protocol, few),
+        (text(json!({ "id": DEVICE, "block": { "status": "BLOCKED" } })), Reason::Protocol, few),
+        (Body::TooLarge, Reason::Protocol, few),
+        (Body::CutOff, Reason::Protocol, few),
+        (Body::Late, Reason::Timeout, RetryHint::Backoff),
+        (text(json!({ "id": USER })), Reason::Protocol, RetryHint::Never),
+        (text(json!({ "id": USER, "code": "UNEXPECTED_ERROR" })), Reason::Unavailable, RetryHint::Backoff),
+    ] {
+        let failure = refused(&answer(200, &[], body)?)?;
+        assert_eq!((failure.reason, failure.hint), (reason, hint), "{}", failure.message);
+        assert_eq!(failure.http_status, Some(200));
+    }
+    Ok(())
+}
+
+#[test]
+fn each_status_has_its_meaning_with_and_without_an_error_document() -> Tested {
+    let table = [
+        (Reason::Protocol, RetryHint::Never, vec![101, 300, 301, 302, 303, 304, 307, 308]),
+        (Reason::Rejected, RetryHint::Never, vec![400, 402, 405, 406, 409, 410, 413, 415, 418, 422, 431]),
+        (Reason::CredentialRefused, RetryHint::Credential, vec![401]),
+        (Reason::Forbidden, RetryHint::Never, vec![403]),
+        (Reason::NotFound, RetryHint::Never, vec![404]),
+        (Reason::Unavailable, RetryHint::Backoff, vec![408, 500, 501, 502, 503, 504, 505, 507, 520, 599]),
+        (Reason::RateLimited, RetryHint::Hold(None), vec![429]),
+    ];
+    for (reason, hint, statuses) in table {
+        for status in statuses {
+            for body in
+                [text(HTML), text(""), text(json!({ "code": "X" })), Body::TooLarge, Body::CutOff, Body::Late]
+            {
+                let failure = refused(&answer(status, &[], body)?)?;
+                assert_eq!((failure.reason, failure.hint), (reason, hint), "{status}");
+                assert_eq!(failure.http_status, Some(status));
+            }
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn an_unexpected_error_is_pingones_own_whatever_its_status() -> Tested {
+    for status in [400, 403, 404, 409, 500] {
+        let failure = refused(&answer(status, &[], text(json!({ "code": "UNEXPECTED_ERROR" })))?)?;
+        assert_eq!((failure.reason, failure.hint), (Reason::Unavailable, RetryHint::Backoff), "{status}");
+    }
+    Ok(())
+}
+
+#[test]
+fn retry_after_holds_the_environment_or_delays_the_job() -> Tested {
+    let wait = Duration::from_secs;
+    for (status, value, hint) in [
+        (429, "7", RetryHint::Hold(Some(wait(7)))),
+        (429, "Thu, 01 Jan 1970 00:00:09 GMT", RetryHint::Hold(Some(wait(9)))),
+        (429, "86400", RetryHint::Hold(Some(wait(3600)))),
+        (429, "soon", RetryHint::Hold(None)),
+        (503, "7", RetryHint::After(wait(7))),
+        (503, "Thu, 01 Jan 1970 00:00:09 GMT", RetryHint::After(wait(9))),
+        (503, "0", RetryHint::Backoff),
+        (404, "7", RetryHint::Never),
+    ] {
+        let failure = refused(&answer(status, &[("retry-after", value)], text(""))?)?;
+        assert_eq!(failure.hint, hint, "{status} {value}");
+    }
+    Ok(())
+}
+
+#[test]
+fn a_failure_says_what_pingone_said_without_contacts() -> Tested {
+    let body = json!({
+        "id": "25a5ee4a-1e0e-4d21-9c5e-5e3b0e3f6f6b", "code": "INVALID_DATA",
+        "message": "The value jane@example.com\nor +14135550150 is wrong.",
+        "details": [{ "code": "INVALID_VALUE", "target": "phone", "message": "+14135550150" }],
+    });
+    let failure = refused(&answer(400, &[("correlation-id", "c-1")], text(body))?)?;
+    assert_eq!(
+        failure.message,
+        "PingOne refused the request (400 INVALID_DATA INVALID_VALUE): The value [redacted] or [redacted] is wrong."
+    );
+    assert_eq!(failure.pingone_code.as_deref(), Some("INVALID_DATA"));
+    assert_eq!(failure.pingone_id.as_deref(), Some("25a5ee4a-1e0e-4d21-9c5e-5e3b0e3f6f6b"));
+    assert_eq!(failure.correlation_id.as_deref(), Some("c-1"));
+    Ok(())
+}
+
+#[test]
+fn reading_wants_a_body_and_allows_a_blocked_device() -> Tested {
+    let blocked = text(json!({ "id": DEVICE, "block": { "status": "BLOCKED" } }));
+    assert!(meaning(Call::Read, &answer(200, &[], blocked)?)?.is_ok());
+    let failure = meaning(Call::Read, &answer(204, &[], text(""))?)?.err().ok_or("taken for a device")?;
+    assert_eq!(failure.hint, RetryHint::BackoffFew);
+    Ok(())
+}
+
+#[test]
+fn without_an_answer_the_message_says_whether_anything_was_sent() {
+    let not_sent = lost(Call::Unblock, &Lost::NotSent("Connection refused".to_owned()));
+    assert_eq!((not_sent.reason, not_sent.hint), (Reason::Unavailable, RetryHint::Backoff));
+    assert!(not_sent.message.contains("nothing was sent"));
+    for unknown in [Lost::Broken("reset".to_owned()), Lost::Late] {
+        let failure = lost(Call::Unblock, &unknown);
+        assert_eq!((failure.reason, failure.hint), (Reason::Timeout, RetryHint::Backoff));
+        assert!(failure.message.contains("unknown"));
+    }
+}

@@ -1,0 +1,224 @@
+//! One request for a token: OAuth 2 client credentials. Keeps nothing.
+
+use std::{fmt::Write as _, time::Duration};
+
+use reqwest::{
+    Url,
+    header::{ACCEPT, CONTENT_TYPE, HeaderValue},
+};
+use secrecy::{ExposeSecret as _, SecretString};
+use serde_json::Value;
+use time::OffsetDateTime;
+use tokio::time::Instant;
+
+use crate::job::{Failure, Reason, RetryHint};
+
+use super::{
+    super::{
+        answer::failure,
+        exchange::{Body, Lost, Response, exchange},
+        redact::{name, redact},
+        retry_after::retry_after,
+        said::{LONGEST_MESSAGE, Said},
+        settings::ClientAuth,
+    },
+    Token, bearer,
+};
+
+const LARGEST_ANSWER: usize = 64 * 1024;
+/// How long PingOne's tokens live, by its documentation; for an answer that does not say.
+const DOCUMENTED_LIFE: Duration = Duration::from_secs(3600);
+/// No token is trusted longer, whatever the answer says.
+const LONGEST_LIFE: Duration = Duration::from_secs(24 * 3600);
+
+/// A worker application at its token endpoint.
+pub(crate) struct Worker {
+    pub(crate) http: reqwest::Client,
+    pub(crate) endpoint: Url,
+    pub(crate) client_id: String,
+    pub(crate) client_secret: SecretString,
+    pub(crate) method: ClientAuth,
+    /// How long the request may take in all.
+    pub(crate) deadline: Duration,
+}
+
+impl Worker {
+    /// Asks for a token. Whatever fails, nothing was changed at PingOne.
+    pub(crate) async fn grant(&self) -> Result<Token, Failure> {
+        let asked_at = Instant::now();
+        let response = exchange(self.request(), LARGEST_ANSWER, asked_at + self.deadline)
+            .await
+            .map_err(|lost| unreachable(&lost))?;
+        let granted = if response.status.is_success() {
+            read(&response)
+        } else {
+            Err(Box::new(self.refusal(&response, OffsetDateTime::now_utc())))
+        };
+        let (bearer, life) = granted.map_err(|failure| Failure {
+            http_status: Some(response.status.as_u16()),
+            correlation_id: response.correlation_id(),
+            ..*failure
+        })?;
+        Ok(Token::new(bearer, asked_at, life))
+    }
+
+    fn request(&self) -> reqwest::RequestBuilder {
+        let secret = self.client_secret.expose_secret();
+        let mut form = "grant_type=client_credentials".to_owned();
+        let mut request = self.http.post(self.endpoint.clone());
+        match self.method {
+            // RFC 6749 wants both parts encoded as in a form before they are joined.
+            ClientAuth::Basic => request = request.basic_auth(encode(&self.client_id), Some(encode(secret))),
+            ClientAuth::Post => {
+                form =
+                    format!("{form}&client_id={}&client_secret={}", encode(&self.client_id), encode(secret));
+            }
+        }
+        request
+            .header(CONTENT_TYPE, HeaderValue::from_static("application/x-www-form-urlencoded"))
+            .header(ACCEPT, HeaderValue::from_static("application/json"))
+            .body(form)
+    }
+
+    /// Anything that is not plainly temporary is laid to the credential: the environment waits and no job pays for it.
+    fn refusal(&self, response: &Response, now: OffsetDateTime) -> Failure {
+        let (status, said) = (response.status, Said::read(response.whole_body()));
+        let oauth = self.oauth_error(response.whole_body());
+        let wait = retry_after(&response.headers, now.into());
+        let temporary = said.is_unexpected() || oauth.as_ref().is_some_and(OauthError::is_temporary);
+        let (reason, hint, what) = match status.as_u16() {
+            429 => (Reason::RateLimited, RetryHint::Hold(wait), "PingOne's token endpoint limits our rate"),
+            408 | 500.. => unavailable(wait),
+            _ if temporary => unavailable(wait),
+            300..=399 => {
+                refused("PingOne's token endpoint sent the request elsewhere, where the secret must not go")
+            }
+            404 => refused(
+                "There is no token endpoint for this environment; check the region and the environment's id",
+            ),
+            _ => refused("PingOne's token endpoint refused the client credentials"),
+        };
+        let message = match &oauth {
+            Some(error) => format!("{what} ({} {}){}", status.as_u16(), error.code, error.description),
+            None => said.sentence(what, status),
+        };
+        Failure {
+            pingone_code: oauth.map(|error| error.code).or(said.code),
+            pingone_id: said.id,
+            ..failure(reason, hint, message)
+        }
+    }
+
+    fn oauth_error(&self, body: &[u8]) -> Option<OauthError> {
+        let document: Value = serde_json::from_slice(body).ok()?;
+        let code = document.get("error")?.as_str().and_then(name)?;
+        let description = document.get("error_description").and_then(Value::as_str).map(|said| {
+            let said = said.replace(self.client_secret.expose_secret(), "[redacted]");
+            format!(": {}", redact(&said, LONGEST_MESSAGE))
+        });
+        Some(OauthError { code, description: description.unwrap_or_default() })
+    }
+}
+
+struct OauthError {
+    code: String,
+    description: String,
+}
+
+impl OauthError {
+    fn is_temporary(&self) -> bool {
+        matches!(self.code.as_str(), "temporarily_unavailable" | "server_error")
+    }
+}
+
+fn refused(what: &'static str) -> (Reason, RetryHint, &'static str) {
+    (Reason::CredentialRefused, RetryHint::Credential, what)
+}
+
+fn unavailable(wait: Option<Duration>) -> (Reason, RetryHint, &'static str) {
+    let hint = wait.map_or(RetryHint::Backoff, RetryHint::After);
+    (Reason::Unavailable, hint, "PingOne's token endpoint cannot serve us now")
+}
+
+fn unreachable(lost: &Lost) -> Failure {
+    let message = match lost {
+        Lost::NotSent(cause) => format!("PingOne's token endpoint cannot be reached: {cause}"),
+        Lost::Broken(cause) => format!("The connection to PingOne's token endpoint broke: {cause}"),
+        Lost::Late => "PingOne's token endpoint did not answer in time".to_owned(),
+    };
+    failure(Reason::Unavailable, RetryHint::Backoff, message)
+}
+
+fn read(response: &Response) -> Result<(HeaderValue, Duration), Box<Failure>> {
+    let document: Value = match &response.body {
+        Body::Whole(bytes) => serde_json::from_slice(bytes).map_err(|_| no_token("is not JSON"))?,
+        Body::TooLarge => return Err(no_token("is too large")),
+        Body::CutOff | Body::Late => {
+            let message = "The answer of PingOne's token endpoint broke off";
+            return Err(Box::new(failure(Reason::Unavailable, RetryHint::Backoff, message)));
+        }
+    };
+    let token = document.get("access_token").and_then(Value::as_str).map(SecretString::from);
+    let bearer = token.as_ref().and_then(bearer).ok_or_else(|| no_token("holds no access token"))?;
+    Ok((bearer, life(&document)))
+}
+
+fn no_token(what: &str) -> Box<Failure> {
+    let message = format!("The answer of PingOne's token endpoint {what}; check the auth path");
+    Box::new(failure(Reason::CredentialRefused, RetryHint::Credential, message))
+}
+
+fn life(document: &Value) -> Duration {
+    let seconds = match document.get("expires_in") {
+        Some(Value::String(text)) => text.trim().parse().ok(),
+        Some(value) => value.as_f64(),
+        None => None,
+    };
+    let life = seconds.and_then(|seconds: f64| Duration::try_from_secs_f64(seconds).ok());
+    life.unwrap_or(DOCUMENTED_LIFE).min(LONGEST_LIFE)
+}
+
+/// `text` as a value of a form; what every reader takes literally stays as it is.
+fn encode(text: &str) -> String {
+    text.bytes().fold(String::with_capacity(text.len()), |mut encoded, byte| {
+        match byte {
+            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {
+                encoded.push(char::from(byte))
+            }
+            _ => {
+                // Writing to a String cannot fail.
+                let _ = write!(encoded, "%{byte:02X}");
+            }
+        }
+        encoded
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn the_life_of_a_token_is_read_loosely_and_bounded() {
+        for (document, seconds) in [
+            (json!({ "expires_in": 300 }), 300),
+            (json!({ "expires_in": "300" }), 300),
+            (json!({}), 3600),
+            (json!({ "expires_in": null }), 3600),
+            (json!({ "expires_in": -1 }), 3600),
+            (json!({ "expires_in": "NaN" }), 3600),
+            (json!({ "expires_in": 1e300 }), 3600),
+            (json!({ "expires_in": 999_999_999 }), 86_400),
+            (json!({ "expires_in": 0 }), 0),
+        ] {
+            assert_eq!(life(&document), Duration::from_secs(seconds), "{document}");
+        }
+    }
+
+    #[test]
+    fn form_values_are_encoded_and_plain_secrets_stay_plain() {
+        assert_eq!(encode("aZ09-._~"), "aZ09-._~");
+        assert_eq!(encode("a b&c=d:é%+"), "a%20b%26c%3Dd%3A%C3%A9%25%2B");
+    }
+}
