@@ -9,7 +9,7 @@ mod said;
 mod settings;
 mod token;
 
-use std::{sync::Arc, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
 use reqwest::{
     Method, StatusCode,
@@ -58,6 +58,12 @@ enum Bearer {
     Granted(Tokens),
 }
 
+impl fmt::Debug for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Client").field("api", &self.0.api).finish_non_exhaustive()
+    }
+}
+
 /// What came of an attempt.
 #[derive(Debug, Clone)]
 pub struct Answer {
@@ -102,6 +108,12 @@ impl Client {
             }
         };
         Ok(Self(Arc::new(Inner { http, api, credential, attempt_deadline })))
+    }
+
+    /// How long an attempt may take with everything in it.
+    #[must_use]
+    pub fn attempt_deadline(&self) -> Duration {
+        self.0.attempt_deadline
     }
 
     /// Asks PingOne to unblock `device`, once; a 401 is answered with a fresh token and one more request. Takes no longer

@@ -5,7 +5,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use pingone_unblock::proto::v1::{self, job::State};
 use tonic::{Code, Status, client::Grpc, transport::Channel};
-use tonic_health::pb::{HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient};
+use tonic_health::pb::{
+    HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
+};
 use tonic_reflection::pb::{v1 as reflection, v1alpha as reflection_alpha};
 use tonic_types::StatusExt;
 
@@ -43,14 +45,22 @@ async fn all_wrong_fields_are_named_at_once_with_their_remedies() -> Result<()> 
     assert_eq!(
         fields,
         [
-            "device_ref.environment_id", "device_ref.user_id", "request_id", "reason", "ticket", "on_behalf_of",
-            "priority", "time_to_live", "wait",
+            "device_ref.environment_id",
+            "device_ref.user_id",
+            "request_id",
+            "reason",
+            "ticket",
+            "on_behalf_of",
+            "priority",
+            "time_to_live",
+            "wait",
         ]
     );
     assert!(violations.iter().all(|violation| violation.description.contains("give")
         || violation.description.contains("UUID")
         || violation.description.contains("leave")));
-    let jobs: i64 = sqlx::query_scalar("select count(*) from job").fetch_one(&world.database.pool().await?).await?;
+    let jobs: i64 =
+        sqlx::query_scalar("select count(*) from job").fetch_one(&world.database.pool().await?).await?;
     assert_eq!(jobs, 0);
     Ok(())
 }
@@ -68,8 +78,12 @@ async fn checking_only_records_nothing_and_says_what_is_not_served() -> Result<(
         .unblock(v1::UnblockRequest { device_ref: Some(elsewhere), ..check })
         .await
         .expect_err("that environment is not served");
-    assert_eq!((refused.code(), reason(&refused).as_str()), (Code::FailedPrecondition, "ENVIRONMENT_NOT_SERVED"));
-    let jobs: i64 = sqlx::query_scalar("select count(*) from job").fetch_one(&world.database.pool().await?).await?;
+    assert_eq!(
+        (refused.code(), reason(&refused).as_str()),
+        (Code::FailedPrecondition, "ENVIRONMENT_NOT_SERVED")
+    );
+    let jobs: i64 =
+        sqlx::query_scalar("select count(*) from job").fetch_one(&world.database.pool().await?).await?;
     assert_eq!(jobs, 0);
     Ok(())
 }
@@ -175,7 +189,9 @@ async fn both_reflections_list_the_services() -> Result<()> {
 
     let asked = reflection::ServerReflectionRequest {
         host: String::new(),
-        message_request: Some(reflection::server_reflection_request::MessageRequest::ListServices(String::new())),
+        message_request: Some(reflection::server_reflection_request::MessageRequest::ListServices(
+            String::new(),
+        )),
     };
     let mut client = reflection::server_reflection_client::ServerReflectionClient::new(channel.clone());
     let mut answers = client.server_reflection_info(tokio_stream::once(asked)).await?.into_inner();
@@ -194,14 +210,17 @@ async fn both_reflections_list_the_services() -> Result<()> {
     let mut client = reflection_alpha::server_reflection_client::ServerReflectionClient::new(channel);
     let mut answers = client.server_reflection_info(tokio_stream::once(asked)).await?.into_inner();
     let answer = answers.message().await?.and_then(|answer| answer.message_response).ok_or("no answer")?;
-    let reflection_alpha::server_reflection_response::MessageResponse::ListServicesResponse(list) = answer else {
+    let reflection_alpha::server_reflection_response::MessageResponse::ListServicesResponse(list) = answer
+    else {
         return Err(format!("not a list: {answer:?}").into());
     };
     let mut older: Vec<String> = list.service.into_iter().map(|service| service.name).collect();
 
     newer.sort();
     older.sort();
-    for service in ["grpc.health.v1.Health", "pingone.device.v1.DeviceService", "pingone.device.v1.JobService"] {
+    for service in
+        ["grpc.health.v1.Health", "pingone.device.v1.DeviceService", "pingone.device.v1.JobService"]
+    {
         assert!(newer.iter().any(|name| name == service), "{newer:?}");
         assert!(older.iter().any(|name| name == service), "{older:?}");
     }

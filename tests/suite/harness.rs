@@ -3,6 +3,7 @@
 pub(crate) mod cluster;
 pub(crate) mod database;
 pub(crate) mod rerun;
+pub(crate) mod service;
 mod shared;
 
 /// Whatever went wrong: a test says so and ends.

@@ -49,7 +49,8 @@ fn a_module_uses_only_those_below_it() -> Result<()> {
             if used == own {
                 continue;
             }
-            let used_layer = layer(&used).ok_or_else(|| format!("{inside} uses {used}, which has no layer"))?;
+            let used_layer =
+                layer(&used).ok_or_else(|| format!("{inside} uses {used}, which has no layer"))?;
             assert!(used_layer < own_layer, "{inside} uses {used}, which is not below {own}");
             checked += 1;
         }
@@ -86,7 +87,9 @@ fn used_modules(text: &str) -> Vec<String> {
     }
     used.iter()
         .map(|path| path.trim().split("::").next().unwrap_or_default().trim().to_owned())
-        .filter(|module| !module.is_empty() && module.chars().all(|letter| letter.is_lowercase() || letter == '_'))
+        .filter(|module| {
+            !module.is_empty() && module.chars().all(|letter| letter.is_lowercase() || letter == '_')
+        })
         .collect()
 }
 
@@ -104,11 +107,13 @@ fn each_library_stays_where_it_belongs() -> Result<()> {
     ];
     for (library, allowed) in rules {
         for (path, text) in &found {
-            let inside = path.strip_prefix(&source.display().to_string()).unwrap_or(path).trim_start_matches('/');
+            let inside =
+                path.strip_prefix(&source.display().to_string()).unwrap_or(path).trim_start_matches('/');
             let module = inside.split(['/', '.']).next().unwrap_or_default();
             let code = text.lines().filter(|line| !line.trim_start().starts_with("//"));
             let uses = code.into_iter().any(|line| {
-                line.match_indices(library).any(|(at, _)| !line[..at].ends_with(|c: char| c.is_alphanumeric() || c == '_'))
+                line.match_indices(library)
+                    .any(|(at, _)| !line[..at].ends_with(|c: char| c.is_alphanumeric() || c == '_'))
             });
             assert!(!uses || allowed.contains(&module), "{inside} uses {library}");
         }

@@ -52,7 +52,8 @@ async fn nothing_acknowledged_is_lost_while_postgres_is_away() -> Result<()> {
     // How long it is away is the point here, not a wait for something.
     tokio::time::sleep(Duration::from_secs(10)).await;
     cluster.restart().await?;
-    eventually("readiness is back", async || Ok(reqwest::get(&readyz).await?.status().as_u16() == 200)).await?;
+    eventually("readiness is back", async || Ok(reqwest::get(&readyz).await?.status().as_u16() == 200))
+        .await?;
     let before = pingone.simulator.counts().posts;
     pingone.simulator.arrived(before + 50).await;
     stop.send(true)?;
@@ -65,7 +66,11 @@ async fn nothing_acknowledged_is_lost_while_postgres_is_away() -> Result<()> {
     }
     assert!(!refused.is_empty(), "callers were told");
     for status in &refused {
-        assert_eq!((status.code(), reason(status).as_str()), (Code::Unavailable, "STORE_UNAVAILABLE"), "{status:?}");
+        assert_eq!(
+            (status.code(), reason(status).as_str()),
+            (Code::Unavailable, "STORE_UNAVAILABLE"),
+            "{status:?}"
+        );
         assert!(status.get_error_details().retry_info().is_some());
     }
     for job in &acknowledged {

@@ -27,7 +27,9 @@ async fn lanes_by_owner(database: &Database) -> Result<Vec<i64>> {
 
 /// Devices of environments all over the lanes.
 fn devices(n: usize) -> Result<Vec<DeviceRef>> {
-    (0..n).map(|_| Ok(DeviceRef { environment: EnvironmentId::from(Uuid::new_v4()), ..some_device()? })).collect()
+    (0..n)
+        .map(|_| Ok(DeviceRef { environment: EnvironmentId::from(Uuid::new_v4()), ..some_device()? }))
+        .collect()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -78,14 +80,17 @@ async fn two_replicas_share_and_answer_for_each_other() -> Result<()> {
 async fn one_answers_while_another_sends() -> Result<()> {
     let database = Database::create().await?;
     let pingone = PingOne::start(simulator::Settings::default()).await?;
-    let api = Service::start(database.url(), &pingone, Variant { role: Role::Api, ..Variant::default() }).await?;
+    let api =
+        Service::start(database.url(), &pingone, Variant { role: Role::Api, ..Variant::default() }).await?;
     let device = some_device()?;
     let job = api.unblock(request_without_wait(wire(&device))).await?.job.ok_or("no job")?;
     let job = api.job(&job.job_id).await?;
     assert_eq!(job.state(), State::Pending);
     assert!(job.waiting_for.contains("no live replica"), "{}", job.waiting_for);
 
-    let worker = Service::start(database.url(), &pingone, Variant { role: Role::Worker, ..Variant::default() }).await?;
+    let worker =
+        Service::start(database.url(), &pingone, Variant { role: Role::Worker, ..Variant::default() })
+            .await?;
     api.job_in(&job.job_id, &[State::Succeeded]).await?;
     let job = api.unblock(request(wire(&some_device()?))).await?.job.ok_or("no job")?;
     assert_eq!(job.state(), State::Succeeded);

@@ -83,13 +83,15 @@ async fn a_failed_job_is_given_new_attempts_once_per_expected_run() -> Result<()
         reason: "the user exists now".to_owned(),
         ..v1::RetryJobRequest::default()
     };
-    let again = world.service.jobs.clone().retry_job(retry.clone()).await?.into_inner().job.ok_or("no job")?;
+    let again =
+        world.service.jobs.clone().retry_job(retry.clone()).await?.into_inner().job.ok_or("no job")?;
     assert_eq!(again.run, 2);
     assert!(again.revision > failed.revision);
     let done = world.service.job_in(&failed.job_id, &[State::Succeeded]).await?;
     assert_eq!((done.run, done.attempt_count, done.attempts.len()), (2, 1, 2));
     // The same call again finds its run begun; another run is refused.
-    let repeat = world.service.jobs.clone().retry_job(retry.clone()).await?.into_inner().job.ok_or("no job")?;
+    let repeat =
+        world.service.jobs.clone().retry_job(retry.clone()).await?.into_inner().job.ok_or("no job")?;
     assert_eq!(repeat.run, 2);
     let wrong = v1::RetryJobRequest { expected_run: 2, ..retry };
     let refused = world.service.jobs.clone().retry_job(wrong).await.expect_err("it succeeded");
@@ -120,7 +122,8 @@ async fn a_retry_after_is_shown_and_survives_in_the_list() -> Result<()> {
 
 #[tokio::test]
 async fn a_list_is_paged_newest_first_and_filtered() -> Result<()> {
-    let world = World::with(Variant::default(), simulator::Settings { strict: true, ..Default::default() }).await?;
+    let world =
+        World::with(Variant::default(), simulator::Settings { strict: true, ..Default::default() }).await?;
     let devices = (0..7).map(|_| some_device()).collect::<Result<Vec<_>>>()?;
     let mut ids = Vec::new();
     for (i, device) in devices.iter().enumerate() {
@@ -131,7 +134,8 @@ async fn a_list_is_paged_newest_first_and_filtered() -> Result<()> {
         ids.push(world.service.unblock(asked).await?.job.ok_or("no job")?.job_id);
     }
     ids.reverse();
-    let list = v1::ListJobsRequest { environment_id: ENVIRONMENT.to_owned(), page_size: 3, ..Default::default() };
+    let list =
+        v1::ListJobsRequest { environment_id: ENVIRONMENT.to_owned(), page_size: 3, ..Default::default() };
     let mut seen = Vec::new();
     let mut token = String::new();
     loop {
@@ -157,7 +161,8 @@ async fn a_list_is_paged_newest_first_and_filtered() -> Result<()> {
     assert_eq!(world.service.jobs.clone().list_jobs(ticket).await?.into_inner().jobs.len(), 2);
 
     let first = world.service.jobs.clone().list_jobs(list.clone()).await?.into_inner();
-    let foreign = v1::ListJobsRequest { page_token: first.next_page_token, caller: "someone".to_owned(), ..list };
+    let foreign =
+        v1::ListJobsRequest { page_token: first.next_page_token, caller: "someone".to_owned(), ..list };
     let refused = world.service.jobs.clone().list_jobs(foreign).await.expect_err("the filters differ");
     assert_eq!(reason(&refused), "PAGE_TOKEN_INVALID");
     Ok(())

@@ -31,7 +31,10 @@ async fn the_documented_device_is_unblocked_and_shown() -> Result<()> {
     let job = reply.job.ok_or("no job")?;
     assert_eq!(job.state(), State::Succeeded);
     assert_eq!((job.attempt_count, job.run, job.max_attempts), (1, 1, 10));
-    assert_eq!((job.caller.as_str(), job.reason.as_str()), ("anonymous", "called back on the number on file"));
+    assert_eq!(
+        (job.caller.as_str(), job.reason.as_str()),
+        ("anonymous", "called back on the number on file")
+    );
     assert_eq!((job.ticket.as_str(), job.on_behalf_of.as_str()), ("INC-1", "agent 7"));
     let device = job.device.ok_or("no device")?;
     assert_eq!(device.block_status, "UNBLOCKED");
@@ -143,7 +146,8 @@ async fn failures_are_tried_again_and_kept() -> Result<()> {
 
 #[tokio::test]
 async fn what_pingone_refuses_ends_the_job_with_its_words() -> Result<()> {
-    let world = World::with(Variant::default(), simulator::Settings { strict: true, ..Default::default() }).await?;
+    let world =
+        World::with(Variant::default(), simulator::Settings { strict: true, ..Default::default() }).await?;
     let device = some_device()?;
     let job = world.service.unblock(request(wire(&device))).await?.job.ok_or("no job")?;
     assert_eq!((job.state(), job.attempt_count), (State::Failed, 1));
@@ -179,7 +183,11 @@ async fn a_rate_limit_holds_the_environment_and_costs_no_attempt() -> Result<()>
     let posts = world.simulator().posts();
     let limited = posts[0].ended.ok_or("the first never ended")?;
     for later in &posts[1..] {
-        assert!(later.arrived - limited >= Duration::from_secs(3), "{:?} after the 429", later.arrived - limited);
+        assert!(
+            later.arrived - limited >= Duration::from_secs(3),
+            "{:?} after the 429",
+            later.arrived - limited
+        );
     }
     assert_eq!(world.simulator().deviations(), []);
     Ok(())

@@ -153,7 +153,10 @@ impl Service {
         Ok(self.running.await?)
     }
 
-    pub(crate) async fn unblock(&self, request: v1::UnblockRequest) -> Result<v1::UnblockResponse, tonic::Status> {
+    pub(crate) async fn unblock(
+        &self,
+        request: v1::UnblockRequest,
+    ) -> Result<v1::UnblockResponse, tonic::Status> {
         Ok(self.devices.clone().unblock(request).await?.into_inner())
     }
 
