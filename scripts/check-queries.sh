@@ -17,13 +17,15 @@ esac
 find_programs() {
     for folder in "${PG_BIN_DIR:-}" "$(dirname "$(command -v initdb || echo /none/initdb)")" \
         $(ls -d /usr/lib/postgresql/*/bin 2>/dev/null | sort -t/ -k5 -rn) \
-        /usr/pgsql-*/bin /opt/homebrew/opt/postgresql*/bin /usr/local/opt/postgresql*/bin; do
+        /usr/pgsql-*/bin /usr/lib/postgresql[0-9]*/bin /usr/libexec/postgresql[0-9]* \
+        /opt/homebrew/opt/postgresql@*/bin /usr/local/opt/postgresql@*/bin \
+        /home/linuxbrew/.linuxbrew/opt/postgresql@*/bin /Applications/Postgres.app/Contents/Versions/*/bin; do
         if [ -x "$folder/initdb" ] && [ -x "$folder/postgres" ] && [ -x "$folder/psql" ]; then
             echo "$folder"
             return
         fi
     done
-    echo "PostgreSQL's programs are missing: scripts/ensure-postgresql.sh installs them." >&2
+    echo "PostgreSQL's programs (initdb, postgres, psql) are missing: scripts/ensure-postgresql.sh installs them." >&2
     return 1
 }
 
