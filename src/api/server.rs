@@ -2,6 +2,7 @@
 
 use std::{
     convert::Infallible,
+    panic::AssertUnwindSafe,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -9,6 +10,7 @@ use std::{
     time::Duration,
 };
 
+use futures_util::FutureExt as _;
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
     server::conn::auto,
@@ -234,9 +236,10 @@ where
         };
         let answer = self.inner.call(request);
         Box::pin(async move {
-            let answered = answer.await;
+            // A defect in one call is that call's; the others of its connection go on. The panic itself is logged where it was.
+            let answered = AssertUnwindSafe(answer).catch_unwind().await;
             drop(permit);
-            answered
+            answered.unwrap_or_else(|_| Ok(super::status::internal(&"a call panicked").into_http()))
         })
     }
 }

@@ -137,10 +137,10 @@ impl ErrorReason {
 
 /// All wrong fields at once, each with its remedy.
 pub(super) fn fields_invalid(violations: Vec<FieldViolation>) -> Status {
-    let named: Vec<&str> = violations.iter().map(|violation| violation.field.as_str()).collect();
-    let sentence = format!("wrong: {}", named.join(", "));
     let mut violations = violations;
     violations.truncate(VIOLATIONS_AT_MOST);
+    let named: Vec<&str> = violations.iter().map(|violation| violation.field.as_str()).collect();
+    let sentence = format!("wrong: {}", named.join(", "));
     ErrorReason::FieldInvalid.with(sentence, ErrorDetails::with_bad_request(violations))
 }
 
