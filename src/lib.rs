@@ -1,7 +1,6 @@
 //! Unblocks PingOne MFA devices: durable, idempotent, inside PingOne's limits, over gRPC.
 
-pub mod api;
-pub mod app;
+pub mod cli;
 pub mod device;
 pub mod engine;
 pub mod job;

@@ -1,0 +1,110 @@
+//! The command line: what can be asked, and who answers. One file per command; those that ask a running server speak gRPC
+//! only. Data goes to stdout, everything else to stderr.
+
+mod advice;
+mod args;
+mod client;
+mod completions;
+mod device;
+mod error;
+mod exit;
+mod follow;
+mod job;
+mod json;
+mod outcome;
+mod progress;
+mod repeat;
+mod screen;
+mod server;
+mod table;
+mod unblock;
+
+use std::{env, ffi::OsStr, process::ExitCode};
+
+use clap::{ColorChoice, CommandFactory, FromArgMatches, Parser, Subcommand};
+
+use error::Error;
+use exit::Exit;
+use screen::{Format, Screen};
+
+/// Unblocks PingOne MFA devices: durable, idempotent, inside PingOne's limits
+#[derive(Debug, Parser)]
+#[command(name = NAME, version, after_help = exit::help(), after_long_help = long_help(), propagate_version = true)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+    /// How data is printed: tables for people, JSON for programs
+    #[arg(long, global = true, value_enum, default_value_t = Format::Table, value_name = "FORMAT")]
+    output: Format,
+    /// No colours; the same as setting NO_COLOR
+    #[arg(long, global = true)]
+    no_color: bool,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Unblock(unblock::Unblock),
+    #[command(subcommand)]
+    Device(device::Device),
+    #[command(subcommand)]
+    Job(job::Job),
+    Completions(completions::Completions),
+}
+
+const NAME: &str = "pingone-unblock";
+
+impl Cli {
+    /// Reads the arguments of this process.
+    ///
+    /// # Errors
+    /// The exit code, where there is nothing to run: wrong usage, `--help` and `--version`. What there is to say has been
+    /// printed.
+    pub fn from_arguments() -> Result<Self, ExitCode> {
+        // Asked for before anything is parsed: a mistake in the arguments is to be told without colours too.
+        let plain = env::args_os().any(|argument| argument == OsStr::new("--no-color"));
+        let colour = if plain { ColorChoice::Never } else { ColorChoice::Auto };
+        let parsed = Self::command().color(colour).try_get_matches();
+        parsed.and_then(|matches| Self::from_arg_matches(&matches)).map_err(|told| {
+            // Nobody is left to tell when even this can not be printed.
+            let _ = told.print();
+            if told.use_stderr() { Exit::Usage.into() } else { Exit::Done.into() }
+        })
+    }
+
+    /// Runs the command to its end and says on stderr what went wrong, if something did.
+    pub async fn run(self) -> ExitCode {
+        let screen = Screen::new(self.output, self.no_color);
+        match self.command.run(&screen).await {
+            Ok(exit) => exit.into(),
+            Err(error) => {
+                error.tell(&screen);
+                error.exit().into()
+            }
+        }
+    }
+}
+
+impl Command {
+    async fn run(self, screen: &Screen) -> Result<Exit, Error> {
+        match self {
+            Self::Unblock(unblock) => unblock.run(screen).await,
+            Self::Device(device) => device.run(screen).await,
+            Self::Job(job) => job.run(screen).await,
+            Self::Completions(completions) => completions.run(screen),
+        }
+    }
+}
+
+fn long_help() -> String {
+    format!("{}\n\n{}", exit::help(), json::HELP)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_definition_of_the_command_line_is_sound() {
+        Cli::command().debug_assert();
+    }
+}

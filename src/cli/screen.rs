@@ -1,0 +1,136 @@
+//! Where words go: data to stdout, everything else to stderr, colours only where a person sees them.
+
+use std::{
+    env,
+    io::{self, IsTerminal as _, Write as _},
+};
+
+use clap::ValueEnum;
+use comfy_table::Table;
+use serde_json::Value;
+
+use super::error::Error;
+
+/// How data is printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    /// Tables that fit the terminal
+    Table,
+    /// One JSON object per line
+    Json,
+}
+
+/// What a colour says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Hue {
+    Good,
+    Bad,
+    Attention,
+    Faint,
+}
+
+/// What is known of the terminal, asked once.
+#[derive(Debug)]
+pub(crate) struct Screen {
+    format: Format,
+    colour_on_stdout: bool,
+    colour_on_stderr: bool,
+    live: bool,
+}
+
+const USUAL_WIDTH: u16 = 80;
+const LEAST_WIDTH: u16 = 20;
+
+impl Screen {
+    pub(crate) fn new(format: Format, no_color: bool) -> Self {
+        let dumb = env::var_os("TERM").is_some_and(|term| term == "dumb");
+        let refused = env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+        let colour = !no_color && !refused && !dumb;
+        Self {
+            format,
+            colour_on_stdout: colour && io::stdout().is_terminal(),
+            colour_on_stderr: colour && io::stderr().is_terminal(),
+            live: !dumb && io::stderr().is_terminal(),
+        }
+    }
+
+    pub(crate) fn is_json(&self) -> bool {
+        self.format == Format::Json
+    }
+
+    /// Whether data may be coloured.
+    pub(crate) const fn colour(&self) -> bool {
+        self.colour_on_stdout
+    }
+
+    /// Whether a line on stderr may be drawn again.
+    pub(crate) const fn live(&self) -> bool {
+        self.live
+    }
+
+    /// The columns there are: `COLUMNS`, or the terminal's, or 80.
+    pub(crate) fn width(&self) -> u16 {
+        let asked = env::var("COLUMNS").ok().and_then(|columns| columns.parse().ok());
+        asked.or_else(|| Table::new().use_stderr().width()).unwrap_or(USUAL_WIDTH).max(LEAST_WIDTH)
+    }
+
+    /// Prints data.
+    ///
+    /// # Errors
+    /// [`Error::Output`], also when the reader is gone.
+    pub(crate) fn print(&self, text: &str) -> Result<(), Error> {
+        let mut stdout = io::stdout().lock();
+        writeln!(stdout, "{text}").and_then(|()| stdout.flush()).map_err(Error::Output)
+    }
+
+    /// Prints one JSON object on a line of its own.
+    ///
+    /// # Errors
+    /// As [`Screen::print`].
+    pub(crate) fn print_json(&self, value: &Value) -> Result<(), Error> {
+        self.print(&value.to_string())
+    }
+
+    /// Says a line that is no data.
+    pub(crate) fn say(&self, line: &str) {
+        self.draw(&format!("{line}\n"));
+    }
+
+    /// Says what belongs to the line before it.
+    pub(super) fn detail(&self, label: &str, text: &str) {
+        let label = format!("{:<9}", printable(label));
+        self.say(&format!("  {} {}", self.paint(Hue::Faint, &label), printable(text)));
+    }
+
+    /// Writes to stderr as it stands. A closed stderr leaves nobody to tell.
+    pub(super) fn draw(&self, text: &str) {
+        let mut stderr = io::stderr().lock();
+        let _ = stderr.write_all(text.as_bytes()).and_then(|()| stderr.flush());
+    }
+
+    /// `text` in its colour, for stderr.
+    pub(super) fn paint(&self, hue: Hue, text: &str) -> String {
+        let code = match hue {
+            Hue::Good => 32,
+            Hue::Bad => 31,
+            Hue::Attention => 33,
+            Hue::Faint => 2,
+        };
+        if self.colour_on_stderr { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
+    }
+}
+
+/// `text` without control characters: what others wrote must not steer this terminal.
+pub(super) fn printable(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn foreign_text_can_not_steer_the_terminal() {
+        assert_eq!(printable("Zoë's \x1b[31mphone\n\u{9b}2J"), "Zoë's \u{fffd}[31mphone\u{fffd}\u{fffd}2J");
+    }
+}

@@ -1,0 +1,7 @@
+//! The real binary against a real gRPC server with canned answers: what it prints, how it ends, what it sends.
+
+mod harness;
+mod help;
+mod jobs;
+mod server;
+mod unblock;
