@@ -1,6 +1,9 @@
 //! Devices, and the JSON PingOne shows of them ("Unblock MFA User Device", example response).
 
-use std::collections::{HashMap, hash_map::Entry};
+use std::{
+    borrow::Cow,
+    collections::{HashMap, hash_map::Entry},
+};
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
@@ -27,10 +30,10 @@ pub struct Device {
     pub id: Uuid,
     /// `SMS`, `EMAIL`, `TOTP`, `MOBILE`, `FIDO2` … or what PingOne has not thought of yet.
     #[serde(rename = "type", default = "sms")]
-    pub kind: String,
+    pub kind: Cow<'static, str>,
     /// `ACTIVE` or `ACTIVATION_REQUIRED`; it does not change when a device is blocked or locked.
     #[serde(default = "active")]
-    pub status: String,
+    pub status: Cow<'static, str>,
     /// Blocked by an administrator, until someone unblocks it.
     #[serde(default)]
     pub blocked: bool,
@@ -46,7 +49,10 @@ pub struct Device {
     /// When it last changed.
     #[serde(default = "updated", with = "time::serde::rfc3339")]
     pub updated_at: OffsetDateTime,
-    /// Any other member, such as `phone`, `email`, `nickname`, `testMode` or `test`, as it is to be shown.
+    /// The number of an SMS, voice or WhatsApp device.
+    #[serde(default)]
+    pub phone: Option<String>,
+    /// Any other member, such as `email`, `nickname`, `testMode` or `test`, as it is to be shown.
     #[serde(default)]
     pub members: Map<String, Value>,
 }
@@ -66,6 +72,7 @@ impl Device {
             locked_until: None,
             created_at: CREATED,
             updated_at: UPDATED,
+            phone: None,
             members: Map::new(),
         }
     }
@@ -73,13 +80,12 @@ impl Device {
     /// The device of PingOne's own documentation, blocked.
     #[must_use]
     pub fn example() -> Self {
-        let members = [("phone".to_owned(), json!("+14135550150")), ("testMode".to_owned(), json!(true))];
         let device = DeviceRef {
             environment: EnvironmentId::from(uuid!("abfba8f6-49eb-49f5-a5d9-80ad5c98f9f6")),
             user: UserId::from(uuid!("b30ac647-e33e-464f-a6ea-0275082d4c26")),
             device: DeviceId::from(uuid!("6697f628-7712-4e71-b52b-920ba0635020")),
         };
-        Self { members: members.into_iter().collect(), ..Self::blocked(device) }
+        Self { phone: Some("+14135550150".to_owned()), ..Self::blocked(device) }.with("testMode", json!(true))
     }
 
     /// With one more member, such as `("email", "a@example.com".into())`.
@@ -125,7 +131,7 @@ impl Device {
             id: self.id,
             environment: Named { id: self.environment },
             user: Named { id: self.user },
-            kind: self.kind.clone(),
+            kind: &self.kind,
             lock: Lock {
                 status: if locked_until.is_some() { "LOCKED" } else { "UNLOCKED" },
                 expires_at: locked_until.map(timestamp),
@@ -134,20 +140,21 @@ impl Device {
                 status: if self.blocked { "BLOCKED" } else { "UNBLOCKED" },
                 blocked_at: self.blocked_at.filter(|_| self.blocked).map(timestamp),
             },
-            status: self.status.clone(),
+            status: &self.status,
             created_at: timestamp(self.created_at),
             updated_at: timestamp(self.updated_at),
-            members: self.members.clone(),
+            phone: self.phone.as_deref(),
+            members: &self.members,
         }
     }
 }
 
-fn sms() -> String {
-    "SMS".to_owned()
+const fn sms() -> Cow<'static, str> {
+    Cow::Borrowed("SMS")
 }
 
-fn active() -> String {
-    "ACTIVE".to_owned()
+const fn active() -> Cow<'static, str> {
+    Cow::Borrowed("ACTIVE")
 }
 
 const fn created() -> OffsetDateTime {
@@ -160,21 +167,23 @@ const fn updated() -> OffsetDateTime {
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Shown {
+struct Shown<'a> {
     #[serde(rename = "_links")]
     links: Links,
     id: Uuid,
     environment: Named,
     user: Named,
     #[serde(rename = "type")]
-    kind: String,
+    kind: &'a str,
     lock: Lock,
     block: Block,
-    status: String,
+    status: &'a str,
     created_at: String,
     updated_at: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    phone: Option<&'a str>,
     #[serde(flatten)]
-    members: Map<String, Value>,
+    members: &'a Map<String, Value>,
 }
 
 #[derive(Serialize)]
@@ -268,5 +277,5 @@ impl Devices {
 /// A device nobody registered. Its number is one of those reserved for fiction.
 fn touched(name: DeviceRef) -> Device {
     let last = 100 + name.device.as_uuid().as_u128() % 100;
-    Device::blocked(name).with("phone", json!(format!("+14135550{last}")))
+    Device { phone: Some(format!("+14135550{last}")), ..Device::blocked(name) }
 }

@@ -61,3 +61,19 @@ impl State {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn each_second_has_its_own_allowance() {
+        let mut state = State::new(Settings { rate_limit: Some(2), ..Settings::default() });
+        let mut allowed = |millis| state.allows_one_more(state.started + Duration::from_millis(millis));
+        assert_eq!([0, 1, 2, 999].map(&mut allowed), [true, true, false, false]);
+        assert_eq!([1_000, 1_999, 1_999].map(&mut allowed), [true, true, false]);
+        assert_eq!([7_500, 7_500, 8_000].map(&mut allowed), [true, true, true]);
+    }
+}
