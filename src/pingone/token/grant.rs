@@ -100,7 +100,7 @@ impl Worker {
         };
         let message = match &oauth {
             Some(error) => format!("{what} ({} {}){}", status.as_u16(), error.code, error.description),
-            None => said.sentence(what, status),
+            None => self.without_secret(&said.sentence(what, status)),
         };
         Failure {
             pingone_code: oauth.map(|error| error.code).or(said.code),
@@ -112,11 +112,16 @@ impl Worker {
     fn oauth_error(&self, body: &[u8]) -> Option<OauthError> {
         let document: Value = serde_json::from_slice(body).ok()?;
         let code = document.get("error")?.as_str().and_then(name)?;
-        let description = document.get("error_description").and_then(Value::as_str).map(|said| {
-            let said = said.replace(self.client_secret.expose_secret(), "[redacted]");
-            format!(": {}", redact(&said, LONGEST_MESSAGE))
-        });
+        let description = document
+            .get("error_description")
+            .and_then(Value::as_str)
+            .map(|said| format!(": {}", redact(&self.without_secret(said), LONGEST_MESSAGE)));
         Some(OauthError { code, description: description.unwrap_or_default() })
+    }
+
+    /// An endpoint may quote what it refuses.
+    fn without_secret(&self, said: &str) -> String {
+        said.replace(self.client_secret.expose_secret(), "[redacted]")
     }
 }
 
