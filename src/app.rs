@@ -1,6 +1,7 @@
 //! The server as a whole: acquires, starts its parts, watches over their health, drains with a deadline.
 
 mod admin;
+mod assemble;
 mod readiness;
 
 use std::{sync::Arc, time::Duration};
@@ -15,6 +16,7 @@ use crate::{
     watch::Watch,
 };
 
+pub use assemble::{access, routes};
 pub use readiness::Readiness;
 
 /// What the server is made of.
@@ -36,6 +38,9 @@ pub enum AppError {
     /// The database cannot be used, now or ever.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// A credential no client can be made of.
+    #[error(transparent)]
+    PingOne(#[from] crate::pingone::PingOneError),
     /// The compiled contract is damaged.
     #[error("the contract for reflection is damaged: {0}")]
     Reflection(#[from] tonic_reflection::server::Error),

@@ -3,19 +3,26 @@
 
 mod advice;
 mod args;
+mod check;
 mod client;
 mod completions;
+mod demo;
 mod device;
 mod error;
 mod exit;
 mod follow;
+mod health;
 mod job;
 mod json;
+mod migrate;
 mod outcome;
 mod progress;
 mod repeat;
 mod screen;
+mod serve;
 mod server;
+mod signals;
+mod simulate;
 mod table;
 mod unblock;
 
@@ -43,11 +50,17 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Demo(demo::Demo),
+    Serve(serve::Serve),
+    Migrate(migrate::Migrate),
+    Check(check::Check),
     Unblock(unblock::Unblock),
     #[command(subcommand)]
     Device(device::Device),
     #[command(subcommand)]
     Job(job::Job),
+    Simulate(simulate::Simulate),
+    Health(health::Health),
     Completions(completions::Completions),
 }
 
@@ -87,9 +100,15 @@ impl Cli {
 impl Command {
     async fn run(self, screen: &Screen) -> Result<Exit, Error> {
         match self {
+            Self::Demo(demo) => demo.run(screen).await,
+            Self::Serve(serve) => serve.run(screen).await,
+            Self::Migrate(migrate) => migrate.run(screen).await,
+            Self::Check(check) => check.run(screen).await,
             Self::Unblock(unblock) => unblock.run(screen).await,
             Self::Device(device) => device.run(screen).await,
             Self::Job(job) => job.run(screen).await,
+            Self::Simulate(simulate) => simulate.run(screen).await,
+            Self::Health(health) => health.run(screen).await,
             Self::Completions(completions) => completions.run(screen),
         }
     }

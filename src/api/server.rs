@@ -25,9 +25,13 @@ use tokio_util::sync::CancellationToken;
 use tonic::{body::Body, service::Routes};
 use tonic_health::server::HealthReporter;
 use tower::{Service, ServiceExt};
+use tracing::Instrument as _;
 
 use super::{Services, deadline::DeadlineLayer, normalise::NormaliseLayer, status::ErrorReason};
-use crate::proto::{self, v1};
+use crate::{
+    proto::{self, v1},
+    telemetry,
+};
 
 /// Health and reflection are answered without a database.
 const OWN_SERVICES: &str = "/pingone.";
@@ -234,7 +238,10 @@ where
             let refused = ErrorReason::QueueFull.status("too many calls at once: try again after RetryInfo");
             return Box::pin(async move { Ok(refused.into_http()) });
         };
-        let answer = self.inner.call(request);
+        let method = request.uri().path().trim_start_matches('/').to_owned();
+        let span = tracing::info_span!("call", rpc.method = method, otel.name = method, otel.kind = "server");
+        telemetry::continue_from(&span, request.headers());
+        let answer = self.inner.call(request).instrument(span);
         Box::pin(async move {
             // A defect in one call is that call's; the others of its connection go on. The panic itself is logged where it was.
             let answered = AssertUnwindSafe(answer).catch_unwind().await;

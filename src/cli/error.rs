@@ -5,6 +5,8 @@ use std::{error::Error as _, io, time::Duration};
 use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
 
+use crate::config::ConfigError;
+
 use super::{
     advice,
     exit::Exit,
@@ -23,9 +25,24 @@ pub(crate) enum Error {
     Refused(Box<Status>),
     #[error("the output can not be written: {0}")]
     Output(io::Error),
+    #[error(transparent)]
+    Configuration(#[from] ConfigError),
+    /// What is configured cannot be used.
+    #[error("{0}")]
+    Unusable(String),
+    /// What is configured does not answer.
+    #[error("{0}")]
+    Unreachable(String),
+    #[error("{0}")]
+    Failed(String),
 }
 
 impl Error {
+    /// What went wrong on this side, with its causes.
+    pub(super) fn failed(error: impl Into<anyhow::Error>) -> Self {
+        Self::Failed(format!("{:#}", error.into()))
+    }
+
     pub(crate) fn exit(&self) -> Exit {
         match self {
             Self::Usage(_) => Exit::Usage,
@@ -33,7 +50,9 @@ impl Error {
             Self::Refused(status) if came_from_transport(status) => Exit::Unreachable,
             Self::Refused(status) => of_code(status.code()),
             Self::Output(_) if self.is_closed_output() => Exit::Done,
-            Self::Output(_) => Exit::Failed,
+            Self::Output(_) | Self::Failed(_) => Exit::Failed,
+            Self::Configuration(_) | Self::Unusable(_) => Exit::Configuration,
+            Self::Unreachable(_) => Exit::Unreachable,
         }
     }
 
@@ -56,7 +75,8 @@ impl Error {
             }
             Self::Connect { .. } => next = Some(advice::FOR_NO_SERVER.to_owned()),
             Self::NoAnswer(_) => next = Some(advice::FOR_NO_ANSWER.to_owned()),
-            Self::Usage(_) | Self::Output(_) => {}
+            Self::Usage(_) | Self::Output(_) | Self::Failed(_) => {}
+            Self::Configuration(_) | Self::Unusable(_) | Self::Unreachable(_) => {}
         }
         if let Some(next) = next {
             screen.detail("next", &next);

@@ -4,12 +4,14 @@ use std::{sync::Arc, time::Duration};
 
 use time::OffsetDateTime;
 use tokio::{sync::OwnedSemaphorePermit, time::Instant};
+use tracing::Instrument as _;
 
 use super::{Core, complete::Finished};
 use crate::{
     device::{DeviceRef, EnvironmentId},
     job::{Failure, JobId, RetryHint},
     store::{Claim, Failed, LEASE, Succeeded, Unsent},
+    telemetry,
 };
 
 /// A place at PingOne: when the request may start, and the permits it needs. Held until its result is saved.
@@ -94,11 +96,19 @@ pub(super) struct Attempt {
 /// Sends in a task of its own.
 pub(super) fn spawn(core: &Arc<Core>, attempt: Attempt) {
     let core = Arc::clone(core);
-    tokio::spawn(async move {
+    // Its own trace, linked to the call that asked: a hundred thousand jobs make no monster trace.
+    let span = tracing::info_span!(
+        parent: None, "attempt", job.id = %attempt.claim.id, attempt = attempt.claim.attempt, otel.kind = "consumer"
+    );
+    if let Some(trace_parent) = &attempt.trace_parent {
+        telemetry::link_to(&span, trace_parent);
+    }
+    let sending = async move {
         let finished = run(&core, attempt).await;
         // Only fails when the engine is gone: then the lease lapses and another replica settles it.
         let _ = core.results.send(finished);
-    });
+    };
+    tokio::spawn(sending.instrument(span));
 }
 
 async fn run(core: &Core, mut attempt: Attempt) -> Finished {

@@ -1,0 +1,76 @@
+//! `check`: whether a server would work with this configuration, and if not, why.
+
+use clap::Args;
+use serde_json::json;
+
+use super::{error::Error, exit::Exit, screen::Screen};
+use crate::{
+    app,
+    config::{Config, ServeArgs},
+    store::{Store, StoreError},
+};
+
+/// Reads the configuration, reaches Postgres and PingOne's token endpoint, and says plainly what is wrong
+#[derive(Debug, Args)]
+pub(super) struct Check {
+    #[command(flatten)]
+    settings: ServeArgs,
+}
+
+/// One thing that was looked at.
+struct Finding {
+    what: String,
+    /// What is wrong with it, if anything.
+    wrong: Option<String>,
+}
+
+impl Check {
+    pub(super) async fn run(self, screen: &Screen) -> Result<Exit, Error> {
+        let config = Config::load(&self.settings, |name| std::env::var_os(name))?;
+        let mut findings = vec![Finding { what: "configuration".to_owned(), wrong: None }];
+        findings.push(Finding { what: "Postgres".to_owned(), wrong: database(&config).await.err() });
+        let routes = app::routes(&config.pingone).map_err(Error::failed)?;
+        if let Some(route) = &routes.default {
+            let refused = route.client.check_credential().await.err();
+            findings.push(Finding {
+                what: "PingOne credential".to_owned(),
+                wrong: refused.map(|failure| failure.message),
+            });
+        }
+        for (id, environment) in &config.pingone.own {
+            let Some(route) = routes.find(*id).filter(|_| environment.access.is_some()) else { continue };
+            let refused = route.client.check_credential().await.err();
+            findings.push(Finding {
+                what: format!("PingOne credential of environment {id}"),
+                wrong: refused.map(|failure| failure.message),
+            });
+        }
+        for finding in &findings {
+            finding.print(screen)?;
+        }
+        Ok(if findings.iter().all(|finding| finding.wrong.is_none()) { Exit::Done } else { Exit::Failed })
+    }
+}
+
+impl Finding {
+    fn print(&self, screen: &Screen) -> Result<(), Error> {
+        if screen.is_json() {
+            return screen
+                .print_json(&json!({ "check": self.what, "ok": self.wrong.is_none(), "error": self.wrong }));
+        }
+        match &self.wrong {
+            None => screen.print(&format!("ok      {}", self.what)),
+            Some(wrong) => screen.print(&format!("WRONG   {}: {wrong}", self.what)),
+        }
+    }
+}
+
+async fn database(config: &Config) -> Result<(), String> {
+    let store = Store::new(&app::access(&config.database)).map_err(|error| error.to_string())?;
+    let checked = match store.check_schema().await {
+        Err(StoreError::SchemaOlder { .. }) if config.migrate => Ok(()),
+        other => other,
+    };
+    store.close().await;
+    checked.map_err(|error| error.to_string())
+}

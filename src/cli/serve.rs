@@ -1,0 +1,57 @@
+//! `serve`: the server.
+
+use std::time::Duration;
+
+use clap::Args;
+use tokio::net::TcpListener;
+
+use super::{error::Error, exit::Exit, screen::Screen, signals};
+use crate::{
+    app::{App, AppError, Listeners, Settings},
+    config::{Config, ServeArgs},
+    store::StoreError,
+    telemetry,
+};
+
+/// Runs the server: answers calls, sends to PingOne
+#[derive(Debug, Args)]
+pub(super) struct Serve {
+    #[command(flatten)]
+    settings: ServeArgs,
+}
+
+/// The last traces are given this long.
+const LAST_TRACES: Duration = Duration::from_secs(2);
+
+impl Serve {
+    pub(super) async fn run(self, _screen: &Screen) -> Result<Exit, Error> {
+        let config = Config::load(&self.settings, |name| std::env::var_os(name))?;
+        let telemetry = telemetry::init(&config.telemetry).map_err(Error::failed)?;
+        let shutdown = signals::shutdown().map_err(Error::failed)?;
+        if config.insecure_no_auth {
+            tracing::warn!(listen = %config.listen, "callers are NOT authenticated: whoever reaches this port may unblock devices");
+        }
+        let app = App::build(Settings::of(&config).map_err(Error::failed)?).await.map_err(Error::failed)?;
+        let listeners = Listeners {
+            grpc: bind(config.listen, "--listen").await?,
+            admin: bind(config.admin_listen, "--admin-listen").await?,
+        };
+        tracing::info!(version = env!("CARGO_PKG_VERSION"), grpc = %config.listen, admin = %config.admin_listen, "serving");
+        let ended = app.run(listeners, shutdown).await;
+        telemetry.shutdown(LAST_TRACES).await;
+        match ended {
+            Ok(()) => Ok(Exit::Done),
+            // Another database is what has to be configured.
+            Err(AppError::Store(
+                error @ (StoreError::SchemaNewer { .. } | StoreError::Lanes { .. } | StoreError::Address(_)),
+            )) => Err(Error::Unusable(error.to_string())),
+            Err(error) => Err(Error::failed(error)),
+        }
+    }
+}
+
+async fn bind(address: std::net::SocketAddr, flag: &str) -> Result<TcpListener, Error> {
+    TcpListener::bind(address).await.map_err(|error| {
+        Error::Unusable(format!("cannot listen on {address}: {error}; choose another with {flag}"))
+    })
+}
