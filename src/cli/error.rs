@@ -8,14 +8,14 @@ use tonic_types::StatusExt as _;
 use super::{
     advice,
     exit::Exit,
-    screen::{Hue, Screen, printable},
+    screen::{Hue, Screen},
 };
 
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
     #[error("{0}")]
     Usage(String),
-    #[error("no server at {server}: {cause}")]
+    #[error("can not connect to {server}: {cause}")]
     Connect { server: String, cause: String },
     #[error("no answer within {}", printed(*.0))]
     NoAnswer(Duration),
@@ -47,7 +47,7 @@ impl Error {
         if self.is_closed_output() {
             return;
         }
-        screen.say(&format!("{} {}", screen.paint(Hue::Bad, "error:"), printable(&self.to_string())));
+        screen.headline(Hue::Bad, "error:", &self.to_string());
         let mut next = None;
         match self {
             Self::Refused(status) => {
