@@ -41,10 +41,10 @@ pub struct Cli {
     #[command(subcommand)]
     command: Command,
     /// How data is printed: tables for people, JSON for programs
-    #[arg(long, global = true, value_enum, default_value_t = Format::Table, value_name = "FORMAT")]
+    #[arg(long, global = true, value_enum, default_value_t = Format::Table, value_name = "FORMAT", help_heading = "Output")]
     output: Format,
     /// No colours; the same as setting NO_COLOR
-    #[arg(long, global = true)]
+    #[arg(long, global = true, help_heading = "Output")]
     no_color: bool,
 }
 

@@ -6,7 +6,7 @@ use tonic_types::StatusExt as _;
 use super::error::printed;
 
 pub(super) const FOR_NO_SERVER: &str =
-    "start one with `pingone-unblock serve`, or name another with --server or UNBLOCK_SERVER";
+    "see that it runs and --server or UNBLOCK_SERVER names it; `pingone-unblock serve` starts one";
 pub(super) const FOR_NO_ANSWER: &str =
     "try again, for `unblock` with the same --request-id; --timeout gives it longer";
 

@@ -10,14 +10,14 @@ use crate::config::ConfigError;
 use super::{
     advice,
     exit::Exit,
-    screen::{Hue, Screen, printable},
+    screen::{Hue, Screen},
 };
 
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
     #[error("{0}")]
     Usage(String),
-    #[error("no server at {server}: {cause}")]
+    #[error("can not connect to {server}: {cause}")]
     Connect { server: String, cause: String },
     #[error("no answer within {}", printed(*.0))]
     NoAnswer(Duration),
@@ -66,7 +66,7 @@ impl Error {
         if self.is_closed_output() {
             return;
         }
-        screen.say(&format!("{} {}", screen.paint(Hue::Bad, "error:"), printable(&self.to_string())));
+        screen.headline(Hue::Bad, "error:", &self.to_string());
         let mut next = None;
         match self {
             Self::Refused(status) => {

@@ -8,7 +8,7 @@ use super::{
     exit::Exit,
     follow::Followed,
     json,
-    screen::{Hue, Screen, printable},
+    screen::{Hue, Screen},
     server::ServerOptions,
     table,
 };
@@ -35,13 +35,10 @@ pub(super) fn tell(
         Followed::TimeUp(job) => {
             let state = job.as_deref().map_or_else(|| "not seen".to_owned(), table::state_name);
             let within = allowed.map(|allowed| format!(" after {}", printed(allowed))).unwrap_or_default();
-            let goes_on = "the job goes on";
-            screen.say(&format!(
-                "{} still {state}{within}; {goes_on}",
-                screen.paint(Hue::Attention, "timed out:")
-            ));
+            let sentence = format!("still {state}{within}; the job goes on");
+            screen.headline(Hue::Attention, "timed out:", &sentence);
             screen.detail("job", job_id);
-            screen.detail("look again", &server.again(&format!("job watch {job_id}")));
+            screen.detail_command("look again", &server.again(&format!("job watch {job_id}")));
             return Exit::Pending;
         }
     };
@@ -58,22 +55,26 @@ pub(super) fn note_lock(screen: &Screen, device: &Device) {
     if device.block_status != "UNBLOCKED" || device.lock_status != "LOCKED" {
         return;
     }
-    let note = screen.paint(Hue::Attention, "note:");
     match device.lock_expire_time {
         Some(at) if table::instant(at).is_some_and(|at| at <= OffsetDateTime::now_utc()) => {}
         Some(at) => {
             let until = table::long_time(at);
-            screen.say(&format!("{note} the device is unblocked but still locked until {until}"));
-            screen.say("      failed attempts locked it: it refuses its user until then");
+            note(screen, &format!("the device is unblocked but still locked until {until}"));
+            screen.detail("why", "failed attempts locked it; it refuses its user until then");
         }
-        None => screen.say(&format!("{note} the device is unblocked but still locked; that ends by itself")),
+        None => note(screen, "the device is unblocked but still locked; that ends by itself"),
     }
+}
+
+/// Says what is no error but worth knowing.
+pub(super) fn note(screen: &Screen, sentence: &str) {
+    screen.headline(Hue::Attention, "note:", sentence);
 }
 
 /// Says that the job goes on although this program ends here.
 pub(super) fn interrupted(screen: &Screen, server: &ServerOptions, job_id: &str) -> Exit {
-    screen.say("interrupted: the job goes on");
-    screen.detail("look again", &server.again(&format!("job watch {job_id}")));
+    screen.headline(Hue::Attention, "interrupted:", "the job goes on");
+    screen.detail_command("look again", &server.again(&format!("job watch {job_id}")));
     Exit::Interrupted
 }
 
@@ -93,9 +94,8 @@ pub(super) fn print(screen: &Screen, job: &Job, shown: impl FnOnce(&Job) -> Stri
 fn failure(screen: &Screen, job: &Job) {
     let state = table::state_name(job);
     let error = job.error.clone().unwrap_or_default();
-    let why =
-        if error.message.is_empty() { String::new() } else { format!(": {}", printable(&error.message)) };
-    screen.say(&format!("{} the job ended {state}{why}", screen.paint(Hue::Bad, "error:")));
+    let why = if error.message.is_empty() { String::new() } else { format!(": {}", error.message) };
+    screen.headline(Hue::Bad, "error:", &format!("the job ended {state}{why}"));
     let status = if error.http_status == 0 { String::new() } else { error.http_status.to_string() };
     let details = [
         ("job", &job.job_id),

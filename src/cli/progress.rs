@@ -77,7 +77,8 @@ fn detail(job: &v1::Job) -> String {
                 (0, error) => error.to_owned(),
                 (count, error) => format!("{error} at attempt {count} of {}", job.max_attempts),
             };
-            let parts = [attempt, job.waiting_for.clone(), until_next(job)];
+            // A narrow terminal cuts the end off: what `job get` shows as well comes last.
+            let parts = [until_next(job), job.waiting_for.clone(), attempt];
             parts.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join("; ")
         }
         Ok(State::Failed | State::Expired) => error.to_owned(),
@@ -122,7 +123,7 @@ mod tests {
             waiting_for: "its next attempt".to_owned(),
             ..v1::Job::default()
         };
-        assert_eq!(detail(&job), "UPSTREAM_UNAVAILABLE at attempt 2 of 10; its next attempt");
+        assert_eq!(detail(&job), "its next attempt; UPSTREAM_UNAVAILABLE at attempt 2 of 10");
     }
 
     #[test]

@@ -40,6 +40,8 @@ pub(crate) struct Screen {
 
 const USUAL_WIDTH: u16 = 80;
 const LEAST_WIDTH: u16 = 20;
+/// Two columns, a label of eleven, and one between it and the text.
+const DETAIL_INDENT: usize = 14;
 
 impl Screen {
     pub(crate) fn new(format: Format, no_color: bool) -> Self {
@@ -96,10 +98,33 @@ impl Screen {
         self.draw(&format!("{line}\n"));
     }
 
-    /// Says what belongs to the line before it.
+    /// Says a sentence behind a coloured label, such as `error:`.
+    pub(super) fn headline(&self, hue: Hue, label: &str, sentence: &str) {
+        let indent = label.chars().count() + 1;
+        let lines = self.lines(sentence, indent);
+        self.say(&format!("{} {}", self.paint(hue, label), lines.join(&format!("\n{:indent$}", ""))));
+    }
+
+    /// Says what belongs to the headline before it.
     pub(super) fn detail(&self, label: &str, text: &str) {
-        let label = format!("{:<9}", printable(label));
-        self.say(&format!("  {} {}", self.paint(Hue::Faint, &label), printable(text)));
+        let lines = self.lines(text, DETAIL_INDENT);
+        self.labelled(label, &lines.join(&format!("\n{:DETAIL_INDENT$}", "")));
+    }
+
+    /// As [`Screen::detail`], for a command to be pasted: on one line, however long.
+    pub(super) fn detail_command(&self, label: &str, command: &str) {
+        self.labelled(label, &printable(command));
+    }
+
+    fn labelled(&self, label: &str, text: &str) {
+        let label = format!("{:<11}", printable(label));
+        self.say(&format!("  {} {text}", self.paint(Hue::Faint, &label)));
+    }
+
+    /// `text` in lines that fit behind `indent` columns of a terminal; in one line where there is no terminal.
+    fn lines(&self, text: &str, indent: usize) -> Vec<String> {
+        let room = if self.live { usize::from(self.width()).saturating_sub(indent + 1) } else { usize::MAX };
+        folded(&printable(text), room)
     }
 
     /// Writes to stderr as it stands. A closed stderr leaves nobody to tell.
@@ -125,9 +150,33 @@ pub(super) fn printable(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c }).collect()
 }
 
+/// Breaks `text` between words; a word longer than the room stays whole.
+fn folded(text: &str, room: usize) -> Vec<String> {
+    let mut lines = vec![String::new()];
+    for word in text.split(' ') {
+        let line = lines.last_mut().expect("there is a first line");
+        if line.is_empty() {
+            line.push_str(word);
+        } else if line.chars().count() + 1 + word.chars().count() <= room {
+            line.push(' ');
+            line.push_str(word);
+        } else {
+            lines.push(word.to_owned());
+        }
+    }
+    lines
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn lines_break_between_words() {
+        assert_eq!(folded("one two three", 7), ["one two", "three"]);
+        assert_eq!(folded("one incomprehensible", 7), ["one", "incomprehensible"]);
+        assert_eq!(folded("one two three", usize::MAX), ["one two three"]);
+    }
 
     #[test]
     fn foreign_text_can_not_steer_the_terminal() {

@@ -19,7 +19,7 @@ use super::{
     NAME, args,
     client::{Client, TimeLimit},
     error::Error,
-    screen::Screen,
+    screen::{Hue, Screen},
 };
 
 const DEFAULT_SERVER: &str = "http://127.0.0.1:50051";
@@ -73,8 +73,8 @@ impl ServerOptions {
         let bearer = self.token()?;
         let endpoint = self.endpoint()?;
         if bearer.is_some() && !self.is_private() {
-            let warning = format!("warning: the token travels unencrypted to {}", self.server);
-            screen.say(&warning);
+            let sentence = format!("the token travels unencrypted to {}", self.server);
+            screen.headline(Hue::Attention, "warning:", &sentence);
         }
         let channel = endpoint
             .connect()

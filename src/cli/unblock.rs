@@ -12,7 +12,7 @@ use super::{
     exit::Exit,
     follow::{Followed, follow},
     outcome,
-    screen::Screen,
+    screen::{Hue, Screen},
     server::ServerOptions,
     table,
 };
@@ -68,7 +68,8 @@ impl Unblock {
         let answer = tokio::select! {
             answer = client.call(screen, limit, &request, send) => answer?,
             () = &mut interrupt => {
-                screen.say("interrupted before the server answered: it may have recorded the job");
+                let sentence = "the server has not answered; it may have recorded the job";
+                screen.headline(Hue::Attention, "interrupted:", sentence);
                 screen.detail("next", &format!("repeat with --request-id {}: it is safe", request.request_id));
                 return Ok(Exit::Interrupted);
             }
@@ -82,7 +83,7 @@ impl Unblock {
         }
         if self.no_wait && !outcome::is_final(&job) {
             outcome::print(screen, &job, |job| table::job(screen, job))?;
-            screen.detail("look again", &self.server.again(&format!("job watch {}", job.job_id)));
+            screen.detail_command("look again", &self.server.again(&format!("job watch {}", job.job_id)));
             return Ok(Exit::Done);
         }
 

@@ -164,7 +164,7 @@ async fn a_server_that_is_not_there_or_stays_unavailable_is_not_reachable() -> T
     let free = TcpListener::bind("127.0.0.1:0").await?.local_addr()?;
     let ended = against(&format!("http://{free}"), &["unblock", ENVIRONMENT, USER, DEVICE]).await?;
     assert_eq!(ended.code, Some(3));
-    assert!(ended.stderr.contains("no server at"), "{}", ended.stderr);
+    assert!(ended.stderr.contains("can not connect to"), "{}", ended.stderr);
 
     let server = Fake::start().await?;
     let details = ErrorDetails::with_retry_info(Some(Duration::from_secs(60)));

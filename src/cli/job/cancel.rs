@@ -31,7 +31,7 @@ impl Cancel {
         let job = answer.job.unwrap_or_default();
         outcome::print(screen, &job, |job| table::job(screen, job))?;
         if !outcome::is_final(&job) {
-            screen.say("note: an attempt is in flight; the job ends as that attempt ends");
+            outcome::note(screen, "an attempt is in flight; the job ends as that attempt ends");
         }
         Ok(Exit::Done)
     }

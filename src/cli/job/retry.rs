@@ -58,7 +58,7 @@ impl Retry {
         };
         let job = answer.job.unwrap_or_default();
         outcome::print(screen, &job, |job| table::job(screen, job))?;
-        screen.detail("follow", &self.call.server.again(&format!("job watch {}", self.id)));
+        screen.detail_command("follow", &self.call.server.again(&format!("job watch {}", self.id)));
         Ok(Exit::Done)
     }
 }
