@@ -6,3 +6,4 @@ pub mod pingone;
 pub mod postgres;
 pub mod proto;
 pub mod simulator;
+pub mod telemetry;
