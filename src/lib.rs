@@ -1,5 +1,6 @@
 //! Unblocks PingOne MFA devices: durable, idempotent, inside PingOne's limits, over gRPC.
 
+pub mod config;
 pub mod device;
 pub mod job;
 pub mod pingone;

@@ -1,0 +1,61 @@
+//! Where secrets may stand, and that they are told nowhere.
+
+use std::error::Error;
+
+use secrecy::ExposeSecret as _;
+
+use super::{OTHER, Outcome, Setup};
+use crate::pingone::Credential;
+
+#[test]
+fn a_secret_may_stand_in_a_file_of_its_own() -> Outcome {
+    let setup = Setup::least()?.without("PINGONE_CLIENT_SECRET").written("secret", "s3cret\n")?;
+    let path = setup.folder.path().join("secret");
+    let setup = setup.variable("PINGONE_CLIENT_SECRET_FILE", &path);
+    let secret = |setup: &Setup| -> Result<String, Box<dyn Error>> {
+        match setup.config()?.pingone.access.map(|access| access.credential) {
+            Some(Credential::ClientSecret { client_secret, .. }) => {
+                Ok(client_secret.expose_secret().to_owned())
+            }
+            _ => Err("no worker application".into()),
+        }
+    };
+    assert_eq!(secret(&setup)?, "s3cret");
+    let both = setup.variable("PINGONE_CLIENT_SECRET", "hunter2");
+    assert_eq!(
+        both.mistakes()?,
+        ["PINGONE_CLIENT_SECRET: PINGONE_CLIENT_SECRET_FILE is set too; set only one of the two"]
+    );
+    let by_file = both.without("PINGONE_CLIENT_SECRET").without("PINGONE_CLIENT_SECRET_FILE");
+    let by_file = by_file.file("pingone_client_secret_file = 'secret'")?;
+    assert_eq!(secret(&by_file)?, "s3cret", "named beside the file");
+    let told = by_file.written("secret", "\n")?.mistakes()?;
+    assert!(told.len() == 1 && told[0].contains("secret is empty"), "{told:?}");
+    Ok(())
+}
+
+#[test]
+fn secrets_belong_neither_in_flags_nor_in_the_file() -> Outcome {
+    let url = "postgres://u:hunter2@h/d";
+    for setup in [
+        Setup::least()?.flag(&["--database-url", url]),
+        Setup::least()?.without("UNBLOCK_DATABASE_URL").file(&format!("database_url = {url:?}"))?,
+        Setup::empty()?.variable("UNBLOCK_DATABASE_URL", url).file("pingone_access_token = 'hunter2'")?,
+        Setup::least()?.file("pingone_client_secret = 'hunter2'")?,
+        Setup::least()?.file(&format!("[[environment]]\nid = '{OTHER}'\n[environment.credential]\nclient_id = 'c'\nauth_environment_id = '{OTHER}'\nclient_secret_file = 'unblock.toml'\nclient_secret = 'hunter2'"))?,
+    ] {
+        let told = setup.mistakes()?;
+        assert!(told.len() == 1 && told[0].contains("does not belong here"), "{told:?}");
+        assert!(!told[0].contains("hunter2"), "{told:?}");
+    }
+    let setup = Setup::least()?.written("url", url)?;
+    let setup = setup.without("UNBLOCK_DATABASE_URL").file("database_url_file = 'url'")?;
+    assert_eq!(setup.config()?.database.url.expose_secret(), url);
+    Ok(())
+}
+
+#[test]
+fn nothing_that_is_printed_holds_a_secret() -> Outcome {
+    assert!(!format!("{:?}", Setup::least()?.config()?).contains("hunter2"));
+    Ok(())
+}
