@@ -29,7 +29,8 @@ pub fn parse(text: &str) -> Result<Duration, InvalidDuration> {
         .ok_or_else(|| InvalidDuration { given: text.chars().take(64).collect() })
 }
 
-/// Writes `duration` the way [`parse`] reads it, in the largest unit that leaves a whole number. Less than a millisecond is cut off.
+/// Writes `duration` the way [`parse`] reads it, in the largest unit that leaves a whole number; cuts off less than a
+/// millisecond.
 #[must_use]
 pub fn write(duration: Duration) -> String {
     let milliseconds = duration.as_millis();

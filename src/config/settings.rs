@@ -1,4 +1,5 @@
-//! Every setting of `serve`, once. The flags, the variables, the keys of the file, `--help` and the README's table are made from this.
+//! Every setting of `serve`, once: the flags, the variables, the keys of the file, `--help` and the README's table are made
+//! from this.
 
 use std::fmt::Write as _;
 
