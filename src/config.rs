@@ -19,7 +19,7 @@ use std::{ffi::OsString, net::SocketAddr, time::Duration};
 
 use secrecy::{ExposeSecret as _, SecretString};
 
-use crate::{job::RetryPolicy, telemetry};
+use crate::{job::RetryPolicy, store::Role, telemetry};
 
 pub use args::{CONFIG_VARIABLE, ServeArgs};
 pub use mistake::{ConfigError, Mistake, Origin};
@@ -56,17 +56,6 @@ pub struct Config {
     pub pingone: PingOne,
     /// What is logged and traced.
     pub telemetry: telemetry::Options,
-}
-
-/// Which part of the work a process does.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Role {
-    /// Everything.
-    All,
-    /// Answers calls only; needs no credential of PingOne.
-    Api,
-    /// Sends to PingOne only.
-    Worker,
 }
 
 /// Where jobs are kept.

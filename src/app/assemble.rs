@@ -21,12 +21,8 @@ impl Settings {
             access: access(&config.database),
             migrate: config.migrate,
             engine: engine::Settings {
-                role: match config.role {
-                    config::Role::All => Role::All,
-                    config::Role::Api => Role::Api,
-                    config::Role::Worker => Role::Worker,
-                },
-                routes: routes(&config.pingone)?,
+                role: config.role,
+                routes: Routes { elsewhere: config.role == Role::Api, ..routes(&config.pingone)? },
                 policy: config.retry.clone(),
                 grace: config.shutdown_grace,
             },
@@ -76,5 +72,6 @@ pub fn routes(pingone: &config::PingOne) -> Result<Routes, AppError> {
         own,
         default: common.map(|client| Route { client, limits: limits(pingone.limits) }),
         default_serves: pingone.served.as_ref().map(|served| served.iter().copied().collect()),
+        elsewhere: false,
     })
 }

@@ -158,7 +158,12 @@ fn settings(database: &str, pingone: SocketAddr) -> Result<Settings, anyhow::Err
         migrate: true,
         engine: engine::Settings {
             role: Role::All,
-            routes: Routes { own: HashMap::new(), default: Some(route), default_serves: None },
+            routes: Routes {
+                own: HashMap::new(),
+                default: Some(route),
+                default_serves: None,
+                elsewhere: false,
+            },
             policy: RetryPolicy::default(),
             grace: Duration::from_secs(12),
         },

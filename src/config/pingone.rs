@@ -8,7 +8,6 @@ use std::{
 use toml::{Table, Value};
 
 use super::{
-    Role,
     credential::{Scope, Where},
     file::environment_prefix,
     mistake::Origin,
@@ -18,6 +17,7 @@ use super::{
 use crate::{
     device::EnvironmentId,
     pingone::{ApiPath, Credential},
+    store::Role,
 };
 
 /// How PingOne is reached, and how much of it is asked.

@@ -21,7 +21,7 @@ impl Control {
     /// Whether jobs of `environment` can be sent with this configuration.
     #[must_use]
     pub fn serves(&self, environment: EnvironmentId) -> bool {
-        self.0.routes.find(environment).is_some()
+        self.0.routes.serves(environment)
     }
 
     /// When failed attempts are repeated.

@@ -31,13 +31,24 @@ pub struct Routes {
     pub default: Option<Route>,
     /// Which others; nothing: any.
     pub default_serves: Option<HashSet<EnvironmentId>>,
+    /// Whether other replicas send for environments that have no route here: this one only records their jobs.
+    pub elsewhere: bool,
 }
 
 impl Routes {
     /// How `environment` is reached; nothing when it is not served.
     #[must_use]
     pub fn find(&self, environment: EnvironmentId) -> Option<&Route> {
-        let by_default = || self.default_serves.as_ref().is_none_or(|served| served.contains(&environment));
-        self.own.get(&environment).or_else(|| self.default.as_ref().filter(|_| by_default()))
+        self.own.get(&environment).or_else(|| self.default.as_ref().filter(|_| self.by_default(environment)))
+    }
+
+    /// Whether jobs of `environment` are taken.
+    #[must_use]
+    pub fn serves(&self, environment: EnvironmentId) -> bool {
+        self.find(environment).is_some() || (self.elsewhere && self.by_default(environment))
+    }
+
+    fn by_default(&self, environment: EnvironmentId) -> bool {
+        self.default_serves.as_ref().is_none_or(|served| served.contains(&environment))
     }
 }

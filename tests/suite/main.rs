@@ -6,6 +6,7 @@ mod idempotency;
 mod layers;
 mod outage;
 mod postgres;
+mod process;
 mod replicas;
 mod steer;
 mod unblock;

@@ -19,7 +19,11 @@ use crate::harness::{
 const JOBS: u64 = 50;
 
 /// Fifty jobs whose POSTs are all in flight.
-async fn fifty_in_flight(process: &Process, pingone: &PingOne, fault: Fault) -> Result<Vec<(DeviceRef, String)>> {
+async fn fifty_in_flight(
+    process: &Process,
+    pingone: &PingOne,
+    fault: Fault,
+) -> Result<Vec<(DeviceRef, String)>> {
     let mut jobs = Vec::new();
     for _ in 0..JOBS {
         let device = some_device()?;
@@ -76,7 +80,8 @@ async fn a_terminated_process_finishes_what_it_sent() -> Result<()> {
     pingone.simulator.release();
     assert!(process.end().await?.success());
 
-    let states: Vec<i16> = sqlx::query_scalar("select state from outcome").fetch_all(&database.pool().await?).await?;
+    let states: Vec<i16> =
+        sqlx::query_scalar("select state from outcome").fetch_all(&database.pool().await?).await?;
     assert!(states.iter().filter(|state| **state == 3).count() >= jobs.len());
     for (device, _) in &jobs {
         assert_eq!(pingone.simulator.counts_for(device.device).posts, 1);

@@ -8,7 +8,7 @@ use std::{
 };
 
 use pingone_unblock::{
-    proto::v1::{self, job_service_client::JobServiceClient, device_service_client::DeviceServiceClient},
+    proto::v1::{self, device_service_client::DeviceServiceClient, job_service_client::JobServiceClient},
     simulator,
 };
 use rustix::process::{Pid, Signal, kill_process};
@@ -76,10 +76,6 @@ impl Process {
         })
         .await?;
         Ok(process)
-    }
-
-    pub(crate) fn address(&self) -> SocketAddr {
-        self.grpc
     }
 
     fn channel(&self) -> Result<Channel> {

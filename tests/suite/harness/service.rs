@@ -103,6 +103,7 @@ impl Service {
             own: HashMap::new(),
             default: Some(route),
             default_serves: variant.only.map(|only| [only].into()),
+            elsewhere: false,
         };
         let settings = Settings {
             access: Access {
