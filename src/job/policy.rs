@@ -76,9 +76,10 @@ impl RetryPolicy {
         wait + wait * percent / 100
     }
 
-    /// The wait before jitter. Doubles from the first; the last doubling before the cap lands on half of it, so that the
+    /// The wait after the `attempt`-th attempt before jitter. Doubles from the first; the last doubling before the cap lands on half of it, so that the
     /// defaults read 16, 30, 60 and not 16, 32, 60.
-    fn interval(&self, attempt: u32) -> Duration {
+    #[must_use]
+    pub fn interval(&self, attempt: u32) -> Duration {
         let half = self.longest / 2;
         let mut intervals = ExponentialBackoffBuilder::<SystemClock>::new()
             .with_initial_interval(self.first)

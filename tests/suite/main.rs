@@ -1,6 +1,8 @@
 //! The integration tests: one binary, real processes, real PostgreSQL.
 
+mod clients;
 mod contract;
+mod documents;
 mod harness;
 mod idempotency;
 mod layers;
