@@ -118,13 +118,18 @@ impl App {
             () = shutdown.cancelled() => Ok(false),
         };
         if matches!(started, Ok(true)) {
+            let joined = self.engine.joined();
+            let engine = tokio::spawn(self.engine.run(shutdown.child_token()));
+            tokio::select! {
+                () = joined.cancelled() => self.readiness.prepared(),
+                () = shutdown.cancelled() => {}
+            }
             let watching = tokio::spawn(readiness::watch(
                 self.store.clone(),
                 self.readiness.clone(),
                 health.clone(),
                 stopped.clone(),
             ));
-            let engine = tokio::spawn(self.engine.run(shutdown.child_token()));
             shutdown.cancelled().await;
             let since = Instant::now();
             tracing::info!("draining: nothing new is taken");
@@ -159,10 +164,7 @@ async fn prepare(store: &Store, migrate: bool, readiness: &Readiness) -> Result<
     let mut wait = START_AGAIN_FIRST;
     loop {
         match prepare_once(store, migrate).await {
-            Ok(()) => {
-                readiness.prepared();
-                return Ok(());
-            }
+            Ok(()) => return Ok(()),
             Err(error @ (StoreError::Unavailable(_) | StoreError::SchemaOlder { .. })) => {
                 tracing::warn!(%error, "waiting for the database");
                 readiness.not_prepared(&error);

@@ -86,6 +86,8 @@ struct Core {
     watch: Arc<Watch>,
     /// There may be something to schedule.
     wake: Notify,
+    /// This replica is known to the others and has its first share of the lanes.
+    joined: CancellationToken,
     /// Nothing new is begun any more.
     stopping: CancellationToken,
 }
@@ -135,6 +137,7 @@ impl Engine {
             hints,
             watch,
             wake: Notify::new(),
+            joined: CancellationToken::new(),
             stopping: CancellationToken::new(),
         });
         let control = Control::new(Arc::clone(&core));
@@ -147,6 +150,12 @@ impl Engine {
             outgoing,
         };
         (engine, submitter, control)
+    }
+
+    /// Cancelled once the engine runs, is known to the other replicas and has its first share of the lanes.
+    #[must_use]
+    pub fn joined(&self) -> CancellationToken {
+        self.core.joined.clone()
     }
 
     /// Works until `shutdown`, then drains: begins nothing new, hands its lanes on at once, finishes what runs within the

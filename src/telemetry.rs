@@ -15,6 +15,9 @@ use tracing_subscriber::{
 
 pub use traces::{Traces, continue_from, link_to, trace_parent_of_current_span};
 
+/// The target of this service's spans.
+pub const SPANS: &str = "pingone_unblock::span";
+
 /// What is logged and traced. The default: `info`, as fits stderr, nothing sent.
 #[derive(Debug, Clone, Default)]
 pub struct Options {
@@ -75,7 +78,7 @@ pub struct Telemetry {
 pub fn init(options: &Options) -> Result<Telemetry, TelemetryError> {
     let provider = options.traces.provider()?;
     let traces = provider.as_ref().map(traces::layer);
-    tracing_subscriber::registry().with(traces).with(log_layer(options)?).try_init()?;
+    tracing_subscriber::registry().with(traces).with(filter(options)?).with(log_layer(options)).try_init()?;
     panic::set_hook(Box::new(|panic| {
         let message = panic.payload_as_str().unwrap_or("no message");
         let location = panic.location().map(ToString::to_string).unwrap_or_default();
@@ -115,11 +118,17 @@ impl Default for Filter {
     }
 }
 
-fn log_layer<S>(options: &Options) -> Result<Box<dyn Layer<S> + Send + Sync>, InvalidFilter>
+/// One filter for everything. Not one per layer: what one layer's filter refused, another layer's would at times forget to log.
+fn filter(options: &Options) -> Result<EnvFilter, InvalidFilter> {
+    // Notices of the database are no events of ours, and spans are made whatever is logged: a trace must not end here. A
+    // filter that names them has its way.
+    Ok(EnvFilter::try_new(format!("sqlx=warn,{SPANS}=info,{}", options.filter.0))?)
+}
+
+fn log_layer<S>(options: &Options) -> Box<dyn Layer<S> + Send + Sync>
 where
     S: Subscriber + for<'span> LookupSpan<'span>,
 {
-    let filter = EnvFilter::try_new(&options.filter.0)?;
     let terminal = std::io::stderr().is_terminal();
     let colour = terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
     let lines = fmt::layer().with_writer(std::io::stderr).with_ansi(colour);
@@ -128,8 +137,8 @@ where
         Format::Text => false,
         Format::Json => true,
     };
-    Ok(match json {
-        true => lines.json().flatten_event(true).with_current_span(false).with_filter(filter).boxed(),
-        false => lines.with_filter(filter).boxed(),
-    })
+    match json {
+        true => lines.json().flatten_event(true).with_current_span(false).boxed(),
+        false => lines.boxed(),
+    }
 }

@@ -16,8 +16,10 @@ pub(super) fn timestamp(instant: OffsetDateTime) -> prost_types::Timestamp {
     prost_types::Timestamp { seconds: instant.unix_timestamp(), nanos: instant.nanosecond().cast_signed() }
 }
 
-pub(super) fn job(job: Job, attempts: Vec<Attempt>, policy: &RetryPolicy) -> v1::Job {
+/// A job; with its attempts where `attempts` are given, to which the one that succeeded is added.
+pub(super) fn job(job: Job, attempts: Option<Vec<Attempt>>, policy: &RetryPolicy) -> v1::Job {
     let waiting_for = job.wait.as_ref().map(|wait| sentence(wait, &job)).unwrap_or_default();
+    let attempts = attempts.map(|attempts| attempts.into_iter().chain(job.success));
     v1::Job {
         job_id: job.id.to_string(),
         device_ref: Some(device_ref(&job.device)),
@@ -39,7 +41,7 @@ pub(super) fn job(job: Job, attempts: Vec<Attempt>, policy: &RetryPolicy) -> v1:
             Priority::Interactive => v1::Priority::Interactive.into(),
             Priority::Bulk => v1::Priority::Bulk.into(),
         },
-        attempts: attempts.into_iter().chain(job.success).map(attempt).collect(),
+        attempts: attempts.into_iter().flatten().map(attempt).collect(),
         waiting_for,
         run: number(job.run),
         revision: job.revision,

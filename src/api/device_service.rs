@@ -79,7 +79,7 @@ impl DeviceService for Services {
                 Err(_) => tokio::time::sleep(Duration::from_millis(50).min(until - Instant::now())).await,
             }
         }
-        let job = convert::job(job, Vec::new(), self.control.policy());
+        let job = convert::job(job, None, self.control.policy());
         Ok(Response::new(v1::UnblockResponse { job: Some(job), replayed: earlier }))
     }
 

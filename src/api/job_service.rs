@@ -65,7 +65,7 @@ impl JobService for Services {
         let page = self.store.list_jobs(&filter, size, from).await.map_err(|error| status::store(&error))?;
         let policy = self.control.policy();
         Ok(Response::new(v1::ListJobsResponse {
-            jobs: page.jobs.into_iter().map(|job| convert::job(job, Vec::new(), policy)).collect(),
+            jobs: page.jobs.into_iter().map(|job| convert::job(job, None, policy)).collect(),
             next_page_token: page.next.map(|token| token.to_string()).unwrap_or_default(),
         }))
     }
@@ -153,7 +153,7 @@ impl Services {
     async fn whole_job(&self, id: JobId) -> Result<v1::Job, Status> {
         let job = self.job(id).await?;
         let attempts = self.store.find_attempts(id).await.map_err(|error| status::store(&error))?;
-        Ok(convert::job(job, attempts, self.control.policy()))
+        Ok(convert::job(job, Some(attempts), self.control.policy()))
     }
 
     /// Sends the job at every change until it is final, or says why it stops before.

@@ -239,7 +239,7 @@ where
             return Box::pin(async move { Ok(refused.into_http()) });
         };
         let method = request.uri().path().trim_start_matches('/').to_owned();
-        let span = tracing::info_span!("call", rpc.method = method, otel.name = method, otel.kind = "server");
+        let span = tracing::info_span!(target: telemetry::SPANS, "call", rpc.method = method, otel.name = method, otel.kind = "server");
         telemetry::continue_from(&span, request.headers());
         let answer = self.inner.call(request).instrument(span);
         Box::pin(async move {

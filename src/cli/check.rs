@@ -67,6 +67,7 @@ impl Finding {
 
 async fn database(config: &Config) -> Result<(), String> {
     let store = Store::new(&app::access(&config.database)).map_err(|error| error.to_string())?;
+    store.check_reachable().await.map_err(|error| error.to_string())?;
     let checked = match store.check_schema().await {
         Err(StoreError::SchemaOlder { .. }) if config.migrate => Ok(()),
         other => other,

@@ -10,7 +10,7 @@ use crate::config::ConfigError;
 use super::{
     advice,
     exit::Exit,
-    screen::{Hue, Screen},
+    screen::{Hue, Screen, printable},
 };
 
 #[derive(Debug, thiserror::Error)]
@@ -66,7 +66,12 @@ impl Error {
         if self.is_closed_output() {
             return;
         }
-        screen.headline(Hue::Bad, "error:", &self.to_string());
+        let said = self.to_string();
+        let mut lines = said.lines();
+        screen.headline(Hue::Bad, "error:", lines.next().unwrap_or_default());
+        // Only what this side says has more: the mistakes of a configuration, the ways out.
+        let own = matches!(self, Self::Configuration(_) | Self::Failed(_) | Self::Unusable(_));
+        lines.filter(|_| own).for_each(|line| screen.say(&printable(line)));
         let mut next = None;
         match self {
             Self::Refused(status) => {

@@ -69,8 +69,12 @@ pub(super) async fn run(core: Arc<Core>, role: Role) {
     let mut turns = 0_u32;
     while !core.stopping.is_cancelled() {
         match run_once(&core, role).await {
-            Ok(changed) if changed => core.wake.notify_one(),
-            Ok(_) => {}
+            Ok(changed) => {
+                core.joined.cancel();
+                if changed {
+                    core.wake.notify_one();
+                }
+            }
             Err(error) => tracing::warn!(%error, "the heartbeat was not written"),
         }
         if turns.is_multiple_of(3600)

@@ -98,7 +98,7 @@ pub(super) fn spawn(core: &Arc<Core>, attempt: Attempt) {
     let core = Arc::clone(core);
     // Its own trace, linked to the call that asked: a hundred thousand jobs make no monster trace.
     let span = tracing::info_span!(
-        parent: None, "attempt", job.id = %attempt.claim.id, attempt = attempt.claim.attempt, otel.kind = "consumer"
+        target: telemetry::SPANS, parent: None, "attempt", job.id = %attempt.claim.id, attempt = attempt.claim.attempt, otel.kind = "consumer"
     );
     if let Some(trace_parent) = &attempt.trace_parent {
         telemetry::link_to(&span, trace_parent);

@@ -4,7 +4,7 @@ use std::{str::FromStr, time::Duration};
 
 use secrecy::{ExposeSecret, SecretString};
 use sqlx::{
-    PgPool,
+    ConnectOptions as _, Connection as _, PgConnection, PgPool,
     migrate::Migrator,
     postgres::{PgConnectOptions, PgListener, PgPoolOptions},
 };
@@ -57,7 +57,9 @@ impl Store {
     pub fn new(access: &Access) -> Result<Self, StoreError> {
         let options = PgConnectOptions::from_str(access.url.expose_secret())
             .map_err(StoreError::Address)?
-            .application_name("pingone-unblock");
+            .application_name("pingone-unblock")
+            // Asked for every statement whether it is logged, the subscriber forgets other events (per-layer filters).
+            .disable_statement_logging();
         let options = if access.pooled {
             options.statement_cache_capacity(0)
         } else {
@@ -65,7 +67,9 @@ impl Store {
         };
         let direct = PgConnectOptions::from_str(access.direct_url.expose_secret())
             .map_err(StoreError::Address)?
-            .application_name("pingone-unblock");
+            .application_name("pingone-unblock")
+            // Asked for every statement whether it is logged, the subscriber forgets other events (per-layer filters).
+            .disable_statement_logging();
         let pool = PgPoolOptions::new()
             .max_connections(access.connections)
             .min_connections(1)
@@ -79,12 +83,14 @@ impl Store {
     /// # Errors
     /// [`StoreError::SchemaNewer`] when it is newer than this binary; [`StoreError::Migration`] when a migration fails.
     pub async fn migrate(&self) -> Result<Migrated, StoreError> {
+        // First, since a pool would only say that it waited in vain.
+        self.check_reachable().await?;
         let pool = PgPoolOptions::new()
             .max_connections(1)
             .acquire_timeout(ACQUIRE_TIMEOUT)
             .connect_with(self.direct.clone())
             .await?;
-        let before = applied(&pool).await?;
+        let before = applied(&mut *pool.acquire().await?).await?;
         if let Some(&unknown) = before.iter().find(|version| !MIGRATIONS.version_exists(**version)) {
             return Err(StoreError::SchemaNewer { unknown });
         }
@@ -105,7 +111,8 @@ impl Store {
     /// # Errors
     /// [`StoreError::SchemaOlder`], [`StoreError::SchemaNewer`] or [`StoreError::Lanes`] when it is not.
     pub async fn check_schema(&self) -> Result<(), StoreError> {
-        let there = applied(&self.pool).await?;
+        let mut connection = self.pool.acquire().await?;
+        let there = applied(&mut connection).await?;
         if let Some(&unknown) = there.iter().find(|version| !MIGRATIONS.version_exists(**version)) {
             return Err(StoreError::SchemaNewer { unknown });
         }
@@ -113,13 +120,25 @@ impl Store {
             return Err(StoreError::SchemaOlder { missing: missing.version });
         }
         let found = sqlx::query_scalar!("select value from fixed_setting where name = 'lanes'")
-            .fetch_optional(&self.pool)
+            .fetch_optional(&mut *connection)
             .await?
             .unwrap_or_default();
         if found != LANES.to_string() {
             return Err(StoreError::Lanes { found });
         }
         Ok(())
+    }
+
+    /// Whether Postgres can be reached, and if not, why.
+    ///
+    /// # Errors
+    /// [`StoreError`] with what stood in the way.
+    pub async fn check_reachable(&self) -> Result<(), StoreError> {
+        let connecting = PgConnection::connect_with(&self.direct);
+        match tokio::time::timeout(ACQUIRE_TIMEOUT, connecting).await {
+            Ok(connection) => Ok(connection?.close().await?),
+            Err(_) => Err(StoreError::Unavailable(sqlx::Error::PoolTimedOut)),
+        }
     }
 
     /// Asks Postgres for anything at all.
@@ -171,9 +190,9 @@ fn newest() -> i64 {
 }
 
 /// The migrations that the database has; none where it never saw one.
-async fn applied(pool: &PgPool) -> Result<Vec<i64>, StoreError> {
+async fn applied(connection: &mut PgConnection) -> Result<Vec<i64>, StoreError> {
     let known = sqlx::query_scalar!("select to_regclass('_sqlx_migrations') is not null")
-        .fetch_one(pool)
+        .fetch_one(&mut *connection)
         .await?
         .unwrap_or(false);
     if !known {
@@ -181,7 +200,7 @@ async fn applied(pool: &PgPool) -> Result<Vec<i64>, StoreError> {
     }
     // Not a checked query: the table is sqlx's own and appears with the first migration.
     let applied = sqlx::query_scalar("select version from _sqlx_migrations where success order by version")
-        .fetch_all(pool)
+        .fetch_all(connection)
         .await?;
     Ok(applied)
 }

@@ -1,6 +1,7 @@
 //! The integration tests: one binary, real processes, real PostgreSQL.
 
 mod clients;
+mod commands;
 mod contract;
 mod documents;
 mod harness;
