@@ -15,6 +15,7 @@ fn root() -> PathBuf {
 }
 
 /// Has the Makefile fetch a tool. False, with a word, where it cannot be had.
+#[expect(clippy::print_stderr, reason = "that a test was skipped is said to whoever runs it")]
 fn fetched(target: &str, program: &str) -> Result<bool> {
     if !root().join(program).exists() || target == "clients" {
         let made = Command::new("make").args(["--silent", target]).current_dir(root()).output()?;
