@@ -100,7 +100,11 @@ impl Snapshot {
 }
 
 fn take_secrets_out(members: &mut Map<String, Value>) {
-    members.retain(|key, _| !SECRETS.contains(&key.to_ascii_lowercase().as_str()));
+    members.retain(|key, _| {
+        let secret = SECRETS.contains(&key.to_ascii_lowercase().as_str());
+        // Postgres stores no NUL: a member whose very name holds one is no member of PingOne's.
+        !secret && !key.contains('\0')
+    });
     members.values_mut().for_each(scrub);
 }
 
@@ -108,6 +112,7 @@ fn scrub(value: &mut Value) {
     match value {
         Value::Object(members) => take_secrets_out(members),
         Value::Array(values) => values.iter_mut().for_each(scrub),
+        Value::String(text) if text.contains('\0') => *text = text.replace('\0', "\u{fffd}"),
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
     }
 }
@@ -131,6 +136,16 @@ mod tests {
         assert_eq!(
             Value::Object(kept.raw().clone()),
             json!({ "id": "1", "test": { "mode": true }, "_embedded": [{ "type": "MOBILE" }] })
+        );
+        Ok(())
+    }
+
+    #[test]
+    fn what_no_store_can_hold_is_replaced() -> Result<(), Box<dyn Error>> {
+        let kept = snapshot(json!({ "nickname": "a\0b", "odd\0name": 1, "list": ["\0"] }))?;
+        assert_eq!(
+            Value::Object(kept.raw().clone()),
+            json!({ "nickname": "a\u{fffd}b", "list": ["\u{fffd}"] })
         );
         Ok(())
     }

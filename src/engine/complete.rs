@@ -31,24 +31,32 @@ pub(super) async fn run(core: Arc<Core>, mut results: mpsc::UnboundedReceiver<Fi
     let mut rng = fastrand::Rng::new();
     let mut gathered = Vec::with_capacity(GROUP_AT_MOST);
     while results.recv_many(&mut gathered, GROUP_AT_MOST).await > 0 {
-        let group = Group::of(gathered.drain(..));
-        let mut wait = RETRY_FIRST;
-        loop {
-            match group.save(&core, &mut rng).await {
-                Ok(endings) => {
-                    group.tell(&core, &endings);
-                    break;
+        save(&core, Group::of(gathered.drain(..)), &mut rng).await;
+    }
+}
+
+/// Saves a group however long Postgres is away.
+async fn save(core: &Arc<Core>, group: Group, rng: &mut fastrand::Rng) {
+    let mut wait = RETRY_FIRST;
+    loop {
+        match group.save(core, rng).await {
+            Ok(endings) => return group.tell(core, &endings),
+            Err(error) if error.is_transient() => {
+                tracing::warn!(%error, results = group.len(), "results wait for Postgres");
+                tokio::time::sleep(wait).await;
+                wait = (wait * 2).min(RETRY_LONGEST);
+            }
+            // One bad row costs one job, never its group.
+            Err(_) if group.len() > 1 => {
+                for one in group.split() {
+                    Box::pin(save(core, one, rng)).await;
                 }
-                Err(error) if error.is_transient() => {
-                    tracing::warn!(%error, results = group.len(), "results wait for Postgres");
-                    tokio::time::sleep(wait).await;
-                    wait = (wait * 2).min(RETRY_LONGEST);
-                }
-                Err(error) => {
-                    // Their leases lapse: the jobs are tried again rather than lost.
-                    tracing::error!(%error, results = group.len(), "results could not be saved");
-                    break;
-                }
+                return;
+            }
+            Err(error) => {
+                // Its lease lapses: the job is tried again rather than lost.
+                tracing::error!(%error, jobs = ?group.jobs(), "a result could not be saved");
+                return;
             }
         }
     }
@@ -89,6 +97,22 @@ impl Group {
         self.held.len()
     }
 
+    /// The results one by one, each with a place.
+    fn split(self) -> Vec<Self> {
+        let succeeded =
+            self.succeeded.into_iter().map(|entry| Self { succeeded: vec![entry], ..Self::default() });
+        let failed = self.failed.into_iter().map(|entry| Self { failed: vec![entry], ..Self::default() });
+        let unsent = self.unsent.into_iter().map(|entry| Self { unsent: vec![entry], ..Self::default() });
+        let groups = succeeded.chain(failed).chain(unsent);
+        groups.zip(self.held).map(|(group, held)| Self { held: vec![held], ..group }).collect()
+    }
+
+    fn jobs(&self) -> Vec<JobId> {
+        let claims = self.succeeded.iter().map(|entry| entry.claim);
+        let claims = claims.chain(self.failed.iter().map(|entry| entry.claim));
+        claims.chain(self.unsent.iter().map(|entry| entry.claim)).map(|claim| claim.id).collect()
+    }
+
     /// Each part may be repeated: it is fenced, and finds its own traces.
     async fn save(&self, core: &Core, rng: &mut fastrand::Rng) -> Result<Vec<Ending>, StoreError> {
         if !self.succeeded.is_empty() {
@@ -105,10 +129,7 @@ impl Group {
 
     /// After the commit: local waiters at once, other replicas soon; and the next look at what is tried again.
     fn tell(self, core: &Arc<Core>, endings: &[Ending]) {
-        let claims = self.succeeded.iter().map(|entry| entry.claim);
-        let claims = claims.chain(self.failed.iter().map(|entry| entry.claim));
-        let changed: Vec<JobId> =
-            claims.chain(self.unsent.iter().map(|entry| entry.claim)).map(|claim| claim.id).collect();
+        let changed = self.jobs();
         drop(self.held);
         core.watch.changed(&changed);
         core.hints.jobs(&changed);

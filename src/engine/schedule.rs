@@ -56,6 +56,8 @@ async fn run_once(core: &Arc<Core>) -> Result<Option<Instant>, StoreError> {
     let mut wanted = Vec::new();
     {
         let mut desks = core.desks();
+        // Whoever has nothing unfinished has no backlog.
+        desks.values_mut().for_each(|desk| desk.backlog = false);
         for status in &statuses {
             let Some(route) = core.routes.find(status.id) else { continue };
             let desk = desks.entry(status.id).or_insert_with(|| Desk::new(route.limits, now));

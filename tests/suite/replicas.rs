@@ -99,6 +99,29 @@ async fn one_answers_while_another_sends() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn replicas_that_hear_no_hints_find_everything_by_themselves() -> Result<()> {
+    let database = Database::create().await?;
+    let pingone = PingOne::start(simulator::Settings::default()).await?;
+    let deaf = |role| Variant { role, deaf: true, ..Variant::default() };
+    let api = Service::start(database.url(), &pingone, deaf(Role::Api)).await?;
+    let worker = Service::start(database.url(), &pingone, deaf(Role::Worker)).await?;
+    for _ in 0..3 {
+        let job = api.unblock(request(wire(&some_device()?))).await?.job.ok_or("no job")?;
+        assert_eq!(job.state(), State::Succeeded);
+    }
+    let device = some_device()?;
+    pingone.simulator.fault(device.device, [Fault::hold()]);
+    let job = api.unblock(request_without_wait(wire(&device))).await?.job.ok_or("no job")?;
+    let (seen, ()) = tokio::join!(api.watch(&job.job_id), async {
+        pingone.simulator.arrived_for(device.device, 1).await;
+        pingone.simulator.release();
+    });
+    assert_eq!(seen?.last().map(v1::Job::state), Some(State::Succeeded));
+    worker.stop().await?;
+    api.stop().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_drain_finishes_what_runs_and_loses_nothing() -> Result<()> {
     let database = Database::create().await?;
     let pingone = PingOne::start(simulator::Settings::default()).await?;

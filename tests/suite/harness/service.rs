@@ -71,6 +71,8 @@ pub(crate) struct Variant {
     pub(crate) policy: RetryPolicy,
     pub(crate) role: Role,
     pub(crate) only: Option<EnvironmentId>,
+    /// Whether it hears no notification, as behind a transaction pooler.
+    pub(crate) deaf: bool,
 }
 
 impl Default for Variant {
@@ -82,6 +84,7 @@ impl Default for Variant {
                 .expect("these waits are in range"),
             role: Role::All,
             only: None,
+            deaf: false,
         }
     }
 }
@@ -105,14 +108,16 @@ impl Service {
             default_serves: variant.only.map(|only| [only].into()),
             elsewhere: false,
         };
+        // A direct address that leads nowhere: then nobody listens, and nobody could migrate.
+        let direct = if variant.deaf { "postgres://nobody@127.0.0.1:1/none" } else { database };
         let settings = Settings {
             access: Access {
                 url: database.to_owned().into(),
-                direct_url: database.to_owned().into(),
-                pooled: false,
+                direct_url: direct.to_owned().into(),
+                pooled: variant.deaf,
                 connections: 8,
             },
-            migrate: true,
+            migrate: !variant.deaf,
             engine: engine::Settings {
                 role: variant.role,
                 routes,
