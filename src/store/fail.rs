@@ -1,0 +1,292 @@
+//! Recording attempts that failed, and what becomes of their jobs. Fenced by the `ready` row, as in `complete`.
+
+use std::{collections::HashMap, time::Duration};
+
+use sqlx::PgConnection;
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+use super::{Claim, Store, StoreError, between, column, count, keys, micros, stored_count, stored_status};
+use crate::{
+    device::EnvironmentId,
+    job::{Failure, JobId, RetryHint, RetryPolicy, Standing, State, Verdict, judge},
+};
+
+/// An attempt that failed.
+#[derive(Debug, Clone)]
+pub struct Failed {
+    /// What was claimed for it.
+    pub claim: Claim,
+    /// The environment it was sent to: it may have to wait now.
+    pub environment: EnvironmentId,
+    /// When it began.
+    pub started_at: OffsetDateTime,
+    /// How long it took.
+    pub duration: Duration,
+    /// Why it failed.
+    pub failure: Failure,
+    /// How long the environment must wait from now, where the failure says so.
+    pub hold: Option<Duration>,
+}
+
+/// What a failed attempt did to its job.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ending {
+    /// The job is over.
+    Final(State),
+    /// It is tried again after this long.
+    Again(Duration),
+    /// It had been superseded: recorded, and nothing else changed.
+    Late,
+}
+
+impl Store {
+    /// Records failed attempts, decides by `policy` what becomes of their jobs, and makes environments wait that must; in
+    /// one transaction. The answer has the order of `group`.
+    ///
+    /// # Errors
+    /// [`StoreError`]: then nothing changed, or all of it did and the answer was lost; the same call again is harmless.
+    pub async fn complete_failed(
+        &self,
+        group: &[Failed],
+        policy: &RetryPolicy,
+        rng: &mut fastrand::Rng,
+    ) -> Result<Vec<Ending>, StoreError> {
+        let mut transaction = self.pool.begin().await?;
+        let standing = lock(&mut transaction, group).await?;
+        let endings: Vec<(Ending, Option<Verdict>)> = group
+            .iter()
+            .map(|entry| match standing.get(&entry.claim.id) {
+                None => (Ending::Late, None),
+                Some(standing) => {
+                    let verdict = judge(*standing, &entry.failure, policy, rng);
+                    (ending_of(verdict), Some(verdict))
+                }
+            })
+            .collect();
+        record_attempts(&mut transaction, group, &endings).await?;
+        end(&mut transaction, group, &endings).await?;
+        give_back(&mut transaction, group, &endings).await?;
+        hold(&mut transaction, group).await?;
+        transaction.commit().await?;
+        Ok(endings.into_iter().map(|(ending, _)| ending).collect())
+    }
+}
+
+const fn ending_of(verdict: Verdict) -> Ending {
+    match verdict {
+        Verdict::Fail => Ending::Final(State::Failed),
+        Verdict::Cancel => Ending::Final(State::Cancelled),
+        Verdict::Expire => Ending::Final(State::Expired),
+        Verdict::Retry(wait) => Ending::Again(wait),
+        Verdict::Spare => Ending::Again(Duration::ZERO),
+    }
+}
+
+/// Locks the rows that are still as claimed, in key order.
+async fn lock(
+    connection: &mut PgConnection,
+    group: &[Failed],
+) -> Result<HashMap<JobId, Standing>, StoreError> {
+    let (lanes, ids) = keys(group, |entry| entry.claim.id);
+    let rows = sqlx::query!(
+        r#"
+        select ready.job_id, ready.attempt - spared as "attempts!", cancel_requested, expires_at, now() as "now!"
+        from ready
+        join unnest($1::smallint[], $2::uuid[], $3::int[], $4::int[]) as t (lane, job_id, run, attempt)
+          on ready.lane = t.lane and ready.job_id = t.job_id and ready.run = t.run and ready.attempt = t.attempt
+        -- A claim given up has no lease: what comes for it is late.
+        where lease_until > '-infinity'
+        order by ready.lane, ready.job_id
+        for update of ready
+        "#,
+        &lanes,
+        &ids,
+        &column(group, |entry| stored_count(entry.claim.run)),
+        &column(group, |entry| stored_count(entry.claim.attempt)),
+    )
+    .fetch_all(connection)
+    .await?;
+    let standing = |attempts, cancel_requested, now, expires_at| Standing {
+        attempts: count(attempts),
+        cancel_requested,
+        expires_in: between(now, expires_at),
+    };
+    Ok(rows
+        .into_iter()
+        .map(|row| (row.job_id.into(), standing(row.attempts, row.cancel_requested, row.now, row.expires_at)))
+        .collect())
+}
+
+async fn record_attempts(
+    connection: &mut PgConnection,
+    group: &[Failed],
+    endings: &[(Ending, Option<Verdict>)],
+) -> Result<(), StoreError> {
+    let (lanes, ids) = keys(group, |entry| entry.claim.id);
+    sqlx::query!(
+        r#"
+        insert into attempt (lane, job_id, run, number, late, started_at, duration_us, error_reason, error_message,
+                             http_status, pingone_code, pingone_id, correlation_id)
+        select lane, job_id, run, number, late, started_at, duration_us, error_reason, error_message,
+               http_status, pingone_code, pingone_id, correlation_id
+        from unnest(
+            $1::smallint[], $2::uuid[], $3::int[], $4::int[], $5::bool[], $6::timestamptz[], $7::bigint[], $8::text[],
+            $9::text[], $10::smallint[], $11::text[], $12::text[], $13::text[]
+        ) as t (lane, job_id, run, number, late, started_at, duration_us, error_reason, error_message,
+                http_status, pingone_code, pingone_id, correlation_id)
+        -- The same call again, after its first answer was lost, looks late: the attempt is there already.
+        where not late or not exists (
+            select from attempt a
+            where a.lane = t.lane and a.job_id = t.job_id and a.run = t.run and a.number = t.number
+              and a.started_at = t.started_at
+        )
+        on conflict do nothing
+        "#,
+        &lanes,
+        &ids,
+        &column(group, |entry| stored_count(entry.claim.run)),
+        &column(group, |entry| stored_count(entry.claim.attempt)),
+        &column(endings, |(ending, _)| *ending == Ending::Late),
+        &column(group, |entry| entry.started_at),
+        &column(group, |entry| micros(entry.duration)),
+        &column(group, |entry| entry.failure.reason.name().to_owned()),
+        &column(group, |entry| entry.failure.message.clone()),
+        &column(group, |entry| stored_status(entry.failure.http_status)) as &[Option<i16>],
+        &column(group, |entry| entry.failure.pingone_code.clone()) as &[Option<String>],
+        &column(group, |entry| entry.failure.pingone_id.clone()) as &[Option<String>],
+        &column(group, |entry| entry.failure.correlation_id.clone()) as &[Option<String>],
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+async fn end(
+    connection: &mut PgConnection,
+    group: &[Failed],
+    endings: &[(Ending, Option<Verdict>)],
+) -> Result<(), StoreError> {
+    let (ids, states): (Vec<JobId>, Vec<(State, bool)>) = group
+        .iter()
+        .zip(endings)
+        .filter_map(|(entry, (ending, _))| match ending {
+            Ending::Final(state) => Some((entry.claim.id, (*state, costs_nothing(&entry.failure)))),
+            Ending::Again(_) | Ending::Late => None,
+        })
+        .unzip();
+    if ids.is_empty() {
+        return Ok(());
+    }
+    let (lanes, uuids) = keys(&ids, |id| *id);
+    sqlx::query!(
+        r#"
+        with gone as (
+            delete from ready
+            using unnest($1::smallint[], $2::uuid[], $3::smallint[], $4::int[]) as t (lane, job_id, state, spared)
+            where ready.lane = t.lane and ready.job_id = t.job_id
+            returning ready.lane, ready.job_id, run, t.state, attempt, ready.spared + t.spared as spared
+        )
+        insert into outcome (lane, job_id, run, state, attempt, spared)
+        select lane, job_id, run, state, attempt, spared from gone
+        "#,
+        &lanes,
+        &uuids,
+        &column(&states, |(state, _)| state.number()),
+        &column(&states, |(_, spared)| i32::from(*spared)),
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+async fn give_back(
+    connection: &mut PgConnection,
+    group: &[Failed],
+    endings: &[(Ending, Option<Verdict>)],
+) -> Result<(), StoreError> {
+    let (ids, waits): (Vec<JobId>, Vec<Option<i64>>) = group
+        .iter()
+        .zip(endings)
+        .filter_map(|(entry, (_, verdict))| match verdict {
+            Some(Verdict::Retry(wait)) => Some((entry.claim.id, Some(micros(*wait)))),
+            Some(Verdict::Spare) => Some((entry.claim.id, None)),
+            _ => None,
+        })
+        .unzip();
+    let (retried, spared): (Vec<_>, Vec<_>) =
+        ids.into_iter().zip(waits).partition(|(_, wait)| wait.is_some());
+    if !retried.is_empty() {
+        let (lanes, uuids) = keys(&retried, |(id, _)| *id);
+        sqlx::query!(
+            r#"
+            update ready set lease_until = '-infinity', due_at = now() + t.wait_us * interval '1 microsecond'
+            from unnest($1::smallint[], $2::uuid[], $3::bigint[]) as t (lane, job_id, wait_us)
+            where ready.lane = t.lane and ready.job_id = t.job_id
+            "#,
+            &lanes,
+            &uuids,
+            &column(&retried, |(_, wait)| wait.unwrap_or_default()),
+        )
+        .execute(&mut *connection)
+        .await?;
+    }
+    if !spared.is_empty() {
+        let (lanes, uuids) = keys(&spared, |(id, _)| *id);
+        // due_at stays: the job keeps its place, its environment waits.
+        sqlx::query!(
+            r#"
+            update ready set lease_until = '-infinity', spared = spared + 1
+            from unnest($1::smallint[], $2::uuid[]) as t (lane, job_id)
+            where ready.lane = t.lane and ready.job_id = t.job_id
+            "#,
+            &lanes,
+            &uuids,
+        )
+        .execute(&mut *connection)
+        .await?;
+    }
+    Ok(())
+}
+
+const fn costs_nothing(failure: &Failure) -> bool {
+    matches!(failure.hint, RetryHint::Hold(_) | RetryHint::Credential)
+}
+
+/// Makes environments wait, with the attempt that taught it: a crash in between would forget it.
+async fn hold(connection: &mut PgConnection, group: &[Failed]) -> Result<(), StoreError> {
+    let mut holds: HashMap<EnvironmentId, (Duration, Option<&str>)> = HashMap::new();
+    for entry in group {
+        let Some(wait) = entry.hold else { continue };
+        let error = (entry.failure.hint == RetryHint::Credential).then_some(entry.failure.message.as_str());
+        let held = holds.entry(entry.environment).or_default();
+        *held = (held.0.max(wait), held.1.or(error));
+    }
+    let mut holds: Vec<_> = holds.into_iter().collect();
+    holds.sort_by_key(|(environment, _)| (environment.lane(), *environment));
+    if holds.is_empty() {
+        return Ok(());
+    }
+    let lanes: Vec<i16> = column(&holds, |(environment, _)| environment.lane().number());
+    let ids: Vec<Uuid> = column(&holds, |(environment, _)| environment.as_uuid());
+    sqlx::query!(
+        r#"
+        update environment
+        set hold_until = case when t.error is null then greatest(hold_until, t.until) else hold_until end,
+            credential_error = coalesce(t.error, credential_error),
+            credential_retry_at = case when t.error is null then credential_retry_at else t.until end
+        from (
+            select lane, environment_id, now() + wait_us * interval '1 microsecond' as until, error
+            from unnest($1::smallint[], $2::uuid[], $3::bigint[], $4::text[]) as u (lane, environment_id, wait_us, error)
+        ) t
+        where environment.lane = t.lane and environment.environment_id = t.environment_id
+        "#,
+        &lanes,
+        &ids,
+        &column(&holds, |(_, (wait, _))| micros(*wait)),
+        &column(&holds, |(_, (_, error))| error.map(ToOwned::to_owned)) as &[Option<String>],
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
