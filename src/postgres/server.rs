@@ -174,7 +174,7 @@ fn configure(command: &mut Command, settings: &Settings, sockets: Option<&Path>)
         set("max_wal_senders", "0");
         // A test's database is dropped while its service may still be connecting, and DROP DATABASE waits for sessions that
         // are still authenticating.
-        set("authentication_timeout", "1");
+        set("authentication_timeout", "2");
     }
 }
 

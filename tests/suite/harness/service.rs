@@ -101,6 +101,9 @@ pub(crate) struct Service {
 
 impl Service {
     pub(crate) async fn start(database: &str, pingone: &PingOne, variant: Variant) -> Result<Self> {
+        // Shown where a test fails. Only the first of a process is taken.
+        let log = tracing_subscriber::fmt().with_env_filter("warn,pingone_unblock=debug").with_ansi(false);
+        let _ = log.with_test_writer().try_init();
         let route = Route { client: pingone.client(&variant.secret)?, limits: variant.limits };
         let routes = Routes {
             own: HashMap::new(),

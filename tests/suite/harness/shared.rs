@@ -23,6 +23,7 @@ const ROLE: &str = "keeper";
 /// How long the cluster outlives its last user: the next test run finds it warm.
 const IDLE_LIMIT: Duration = Duration::from_secs(20);
 const PROBE: Duration = Duration::from_secs(1);
+const START_LIMIT: Duration = Duration::from_secs(120);
 
 /// Held until the process ends, which is what the keeper looks for.
 static PRESENCE: OnceLock<File> = OnceLock::new();
@@ -46,9 +47,12 @@ impl Place {
 
     /// For its owner alone: it holds a superuser's password.
     fn write_address(&self, address: &str) -> Result<()> {
+        let unfinished = self.0.join("address.new");
         let mut options = File::options();
-        let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(self.address())?;
-        Ok(file.write_all(address.as_bytes())?)
+        let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(&unfinished)?;
+        file.write_all(address.as_bytes())?;
+        // Whoever reads it reads it whole.
+        Ok(fs::rename(unfinished, self.address())?)
     }
 
     fn log(&self) -> PathBuf {
@@ -72,11 +76,24 @@ pub(crate) fn address() -> Result<String> {
     if !is_free(&place, "keeper")? {
         return Ok(fs::read_to_string(place.address())?);
     }
+    // Its output goes to a file, not through a pipe: the pipe would end with this process, and the test runner inside the keeper
+    // dies of the first line it cannot write, such as its word after 60 s.
+    let log = File::create(place.log())?;
     let mut keeper = rerun::command("harness::shared::keep", ROLE)?;
-    keeper.process_group(0).stderr(Stdio::from(File::create(place.log())?));
-    let (_, mut said) = rerun::start(keeper)?;
-    let failed = || fs::read_to_string(place.log()).unwrap_or_default();
-    said.next().ok_or_else(|| format!("the shared cluster did not start: {}", failed()).into())
+    keeper.process_group(0).stdout(Stdio::from(log.try_clone()?)).stderr(Stdio::from(log));
+    let _ = fs::remove_file(place.address());
+    let mut keeper = keeper.spawn()?;
+    let since = Instant::now();
+    loop {
+        if let Ok(address) = fs::read_to_string(place.address()) {
+            return Ok(address);
+        }
+        if keeper.try_wait()?.is_some() || since.elapsed() > START_LIMIT {
+            let log = fs::read_to_string(place.log()).unwrap_or_default();
+            return Err(format!("the shared cluster did not start: {log}").into());
+        }
+        thread::sleep(Duration::from_millis(10));
+    }
 }
 
 /// Not a test: the process that keeps the cluster, when [`address`] starts it.
@@ -94,7 +111,6 @@ fn keep() -> Result<()> {
     let options = Options { durable: false, max_connections: 200, ..Options::new(folder.path()) };
     let cluster = runtime.block_on(Cluster::start(options))?;
     place.write_address(&cluster.url("postgres"))?;
-    rerun::say(&cluster.url("postgres"))?;
 
     let start = place.lock("start")?;
     loop {
