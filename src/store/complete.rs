@@ -35,7 +35,7 @@ pub struct Unsent {
 }
 
 impl Store {
-    /// Ends the jobs of confirmed attempts. Says which of them had been superseded; their answers are recorded as late.
+    /// Ends the jobs of confirmed attempts. Those that had been superseded change nothing; their answers are recorded as late.
     ///
     /// # Errors
     /// [`StoreError`]: then nothing changed, or all of it did and the answer was lost; the same call again is harmless.
