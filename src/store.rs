@@ -8,6 +8,7 @@ mod error;
 mod fail;
 mod lanes;
 mod list;
+mod packed;
 mod read;
 mod steer;
 mod submit;

@@ -58,9 +58,9 @@ pub struct Environment {
 /// How much one environment is asked.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Limits {
-    /// Requests per second: more than 0, at most 1000.
+    /// Requests per second: 0.01 to 10000, or infinite.
     pub rate: f64,
-    /// Requests at once: 1 to 1000.
+    /// Requests at once: 1 to 10000.
     pub max_in_flight: u32,
 }
 
@@ -74,7 +74,7 @@ pub(super) fn read(reader: &mut Reader<'_>, role: Role) -> Option<PingOne> {
     // After a mistake any number will do: the whole is refused, but the rest must be looked at first.
     let limits = Limits {
         rate: reader.read("pingone_rate_limit", rate).unwrap_or(1.0),
-        max_in_flight: reader.read("pingone_max_in_flight", count(1..=1000)).unwrap_or(1),
+        max_in_flight: reader.read("pingone_max_in_flight", count(1..=10_000)).unwrap_or(1),
     };
     let deadlines = deadlines(reader);
     let served = served(reader);
@@ -167,7 +167,7 @@ fn environment(
     let own_rate = reader.given_in(table, prefix, "rate_limit");
     let own_rate = own_rate.map_or(Some(limits.rate), |given| reader.parse(&given, rate));
     let max = reader.given_in(table, prefix, "max_in_flight");
-    let max = max.map_or(Some(limits.max_in_flight), |given| reader.parse(&given, count(1..=1000)));
+    let max = max.map_or(Some(limits.max_in_flight), |given| reader.parse(&given, count(1..=10_000)));
     let access = match table.get("credential") {
         None => None,
         Some(Value::Table(credential)) => {

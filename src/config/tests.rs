@@ -188,7 +188,7 @@ fn all_mistakes_are_told_at_once_with_their_places() -> Outcome {
         .variable("UNBLOCK_ROLE", "boss")
         .variable("PINGONE_RATE_LIMIT", "0")
         .variable("PINGONE_CLIENT_ID", "client")
-        .file("max_attempts = 0\nshutdown_grace = 25\n[[environment]]\nrate_limit = 1001")?;
+        .file("max_attempts = 0\nshutdown_grace = 25\n[[environment]]\nrate_limit = 10001")?;
     let told = setup.mistakes()?;
     let expected = [
         "UNBLOCK_ROLE: \"boss\" means nothing here; write one of all, api, worker",
@@ -196,10 +196,10 @@ fn all_mistakes_are_told_at_once_with_their_places() -> Outcome {
         "--listen: \"localhost\" is not an IP address and port; write both, such as 127.0.0.1:50051 or [::1]:50051",
         "unblock.toml: shutdown_grace: \"25\" is not a duration with its unit; write a duration from 1s to 10m, such as 10m",
         "unblock.toml: max_attempts: \"0\" is out of range; write a whole number from 1 to 100",
-        "PINGONE_RATE_LIMIT: \"0\" is out of range; write requests per second, more than 0 and at most 1000",
+        "PINGONE_RATE_LIMIT: \"0\" is out of range; write requests per second from 0.01 to 10000, or unlimited",
         "PINGONE_AUTH_ENVIRONMENT_ID: not set, but a worker application needs it; set it",
         "PINGONE_CLIENT_SECRET: not set, but a worker application needs it; set it",
-        "unblock.toml: [[environment]] no. 1: rate_limit: \"1001\" is out of range; write requests per second, more than 0 and at most 1000",
+        "unblock.toml: [[environment]] no. 1: rate_limit: \"10001\" is out of range; write requests per second from 0.01 to 10000, or unlimited",
         "unblock.toml: [[environment]] no. 1: id: missing; give the environment's UUID",
     ];
     assert_eq!(told, expected);
@@ -231,8 +231,8 @@ fn a_value_that_cannot_be_is_a_mistake_where_it_stands() -> Outcome {
         ("PINGONE_ENVIRONMENT_IDS", ",", "no environment is named"),
         ("PINGONE_ENVIRONMENT_IDS", "abfba8f6-49eb-49f5-a5d9-80ad5c98f9f6,x", "not a UUID"),
         ("PINGONE_RATE_LIMIT", "NaN", "out of range"),
-        ("PINGONE_RATE_LIMIT", "1000.1", "out of range"),
-        ("PINGONE_MAX_IN_FLIGHT", "1001", "out of range"),
+        ("PINGONE_RATE_LIMIT", "10000.1", "out of range"),
+        ("PINGONE_MAX_IN_FLIGHT", "10001", "out of range"),
         ("PINGONE_ATTEMPT_DEADLINE", "11s", "out of range"),
         ("PINGONE_ATTEMPT_DEADLINE", "999ms", "out of range"),
         ("PINGONE_ATTEMPT_DEADLINE", "2s", "longer than an attempt"),

@@ -44,10 +44,13 @@ pub(super) fn count(range: RangeInclusive<u32>) -> impl Fn(&str) -> Result<u32, 
     }
 }
 
-/// A rate in requests per second: more than 0, at most 1000.
+/// A rate in requests per second: from 0.01 to 10000, or `unlimited`, which is infinite.
 pub(super) fn rate(text: &str) -> Result<f64, Wrong> {
-    number(text).filter(|rate| *rate > 0.0 && *rate <= 1000.0).ok_or_else(|| {
-        let remedy = "write requests per second, more than 0 and at most 1000";
+    if text.trim() == "unlimited" {
+        return Ok(f64::INFINITY);
+    }
+    number(text).filter(|rate| (0.01..=10_000.0).contains(rate)).ok_or_else(|| {
+        let remedy = "write requests per second from 0.01 to 10000, or unlimited";
         Wrong(format!("{} is out of range", quoted(text)), remedy.to_owned())
     })
 }

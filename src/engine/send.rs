@@ -145,6 +145,7 @@ async fn run(core: &Core, mut attempt: Attempt) -> Finished {
             );
             let succeeded = Succeeded {
                 claim,
+                device: attempt.device,
                 started_at,
                 duration,
                 http_status: answer.http_status.unwrap_or_default(),

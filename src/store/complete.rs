@@ -3,18 +3,18 @@
 
 use std::time::Duration;
 
-use serde_json::Value;
-use sqlx::types::Json;
 use time::OffsetDateTime;
 
-use super::{Claim, Store, StoreError, column, keys, micros, stored_count, stored_status};
-use crate::device::Snapshot;
+use super::{Claim, Store, StoreError, column, keys, micros, packed::pack, stored_count, stored_status};
+use crate::device::{DeviceRef, Snapshot};
 
 /// An attempt that PingOne confirmed.
 #[derive(Debug, Clone)]
 pub struct Succeeded {
     /// What was claimed for it.
     pub claim: Claim,
+    /// What was unblocked.
+    pub device: DeviceRef,
     /// When it began.
     pub started_at: OffsetDateTime,
     /// How long it took.
@@ -46,7 +46,7 @@ impl Store {
             with given as (
                 select * from unnest(
                     $1::smallint[], $2::uuid[], $3::int[], $4::int[], $5::timestamptz[], $6::bigint[], $7::smallint[],
-                    $8::text[], $9::jsonb[], $10::timestamptz[]
+                    $8::text[], $9::bytea[], $10::timestamptz[]
                 ) as t (lane, job_id, run, attempt, started_at, duration_us, http_status, correlation_id, device, device_at)
             ), held as (
                 select ready.lane, ready.job_id from ready join given using (lane, job_id)
@@ -87,7 +87,7 @@ impl Store {
             &column(group, |entry| micros(entry.duration)),
             &column(group, |entry| stored_status(Some(entry.http_status)).unwrap_or_default()),
             &column(group, |entry| entry.correlation_id.clone()) as &[Option<String>],
-            &column(group, |entry| Json(Value::Object(entry.snapshot.raw().clone()))) as &[Json<Value>],
+            &column(group, |entry| pack(&entry.device, entry.snapshot.raw())),
             &column(group, |entry| entry.snapshot.at()),
         )
         .execute(&self.pool)

@@ -2,11 +2,10 @@
 
 use std::time::Duration;
 
-use serde_json::{Map, Value};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::{Store, StoreError, StoredFailure, between, count, keys};
+use super::{Store, StoreError, StoredFailure, between, count, keys, packed::unpack};
 use crate::{
     device::{DeviceRef, Snapshot},
     job::{Attempt, Job, JobId, Phase, Priority, State, Wait},
@@ -196,7 +195,7 @@ impl Store {
         .await?;
         row.map(|row| {
             Ok(DeviceView {
-                snapshot: Snapshot::new(object(row.device)?, row.device_at),
+                snapshot: Snapshot::new(unpack(device, &row.device)?, row.device_at),
                 job: row.job_id.into(),
             })
         })
@@ -206,13 +205,6 @@ impl Store {
 
 fn duration(us: i64) -> Duration {
     Duration::from_micros(u64::try_from(us).unwrap_or_default())
-}
-
-fn object(value: Value) -> Result<Map<String, Value>, StoreError> {
-    match value {
-        Value::Object(members) => Ok(members),
-        _ => Err(StoreError::Corrupt("a device that is no JSON object".to_owned())),
-    }
 }
 
 struct Row {
@@ -246,7 +238,7 @@ struct Row {
     duration_us: Option<i64>,
     answer_status: Option<i16>,
     answer_correlation_id: Option<String>,
-    device: Option<Value>,
+    device: Option<Vec<u8>>,
     device_at: Option<OffsetDateTime>,
     redriven_at: Option<OffsetDateTime>,
     redrive_expires_at: Option<OffsetDateTime>,
@@ -264,6 +256,11 @@ struct Row {
 impl Row {
     fn into_job(self) -> Result<Job, StoreError> {
         let id = JobId::from(self.job_id);
+        let device = DeviceRef {
+            environment: self.environment_id.into(),
+            user: self.user_id.into(),
+            device: self.device_id.into(),
+        };
         let run = self.ready_run.or(self.outcome_run).ok_or_else(|| {
             StoreError::Corrupt(format!("job {id} has neither an outcome nor a row in ready"))
         })?;
@@ -298,7 +295,7 @@ impl Row {
         });
         let wait = pending.then(|| self.wait());
         let snapshot = match self.device.zip(self.device_at) {
-            Some((device, at)) => Some(Snapshot::new(object(device)?, at)),
+            Some((packed, at)) => Some(Snapshot::new(unpack(&device, &packed)?, at)),
             None => None,
         };
         let error = StoredFailure {
@@ -311,11 +308,7 @@ impl Row {
         };
         Ok(Job {
             id,
-            device: DeviceRef {
-                environment: self.environment_id.into(),
-                user: self.user_id.into(),
-                device: self.device_id.into(),
-            },
+            device,
             caller: self.caller,
             request_id: self.request_id,
             reason: self.reason,
