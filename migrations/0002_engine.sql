@@ -10,10 +10,12 @@ alter table environment
     add column breaker_since    timestamptz,
     add column breaker_error    text,
     add column breaker_retry_at timestamptz,
-    -- What PingOne taught; nothing: the configured rate.
+    -- What PingOne taught, and from when on it climbs again; nothing: the configured rate.
     add column learned_rate  double precision check (learned_rate > 0),
+    add column learned_at    timestamptz,
     add check ((paused_at is null) = (paused_by is null) and (paused_at is null) = (pause_reason is null)),
-    add check ((breaker_since is null) = (breaker_error is null) and (breaker_since is null) = (breaker_retry_at is null));
+    add check ((breaker_since is null) = (breaker_error is null) and (breaker_since is null) = (breaker_retry_at is null)),
+    add check ((learned_rate is null) = (learned_at is null));
 
 -- The emergency stop: one row, of everything, environments not yet seen included.
 create table global_pause (
@@ -49,7 +51,9 @@ create table limit_group (
     name         text primary key check (char_length(name) between 1 and 100),
     next_slot_us bigint not null default 0,
     hold_until   timestamptz not null default '-infinity',
-    learned_rate double precision check (learned_rate > 0)
+    learned_rate double precision check (learned_rate > 0),
+    learned_at   timestamptz,
+    check ((learned_rate is null) = (learned_at is null))
 ) with (fillfactor = 50);
 
 alter table attempt

@@ -4,19 +4,33 @@
 //! has claimed, and only its claim may end it), *lanes* make it exact (one replica at a time schedules an environment, so its
 //! limits are kept in memory). Should two replicas ever believe they own a lane, only the rate could suffer, never a job.
 
+mod board;
+mod breaker;
+mod bucket;
 mod complete;
 mod control;
+mod credential;
+mod desk;
+mod flow;
 mod gate;
 mod hints;
 mod lanes;
+mod licence;
+mod look;
+mod publish;
+mod robin;
 mod routes;
 mod schedule;
 mod send;
+mod stale;
 mod submit;
 
 use std::{
-    collections::{HashMap, HashSet},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    collections::HashSet,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -38,13 +52,15 @@ pub use control::Control;
 pub use routes::{Limits, Route, Routes};
 pub use submit::{SubmitError, Submitted, Submitter};
 
+use board::Board;
 use complete::Finished;
-use gate::Desk;
 use hints::Hints;
 use lanes::Lanes;
+use licence::Licences;
+use submit::Backlogs;
 
-/// Attempts that one process runs or has still to save, at most: when saving lags, claiming stops.
-const IN_FLIGHT_PER_PROCESS: u32 = 1024;
+/// Jobs that one process has claimed and whose results are not saved yet, at most: when saving lags, claiming stops.
+const IN_HAND_PER_PROCESS: u32 = 4096;
 
 /// What the engine works with.
 #[derive(Debug)]
@@ -57,6 +73,19 @@ pub struct Settings {
     pub policy: RetryPolicy,
     /// How long attempts may take to end once the engine is told to stop.
     pub grace: Duration,
+    /// How many jobs may wait in one environment; more are refused.
+    pub queue: QueueLimits,
+    /// From this age on, counted from its request, a job's device is read before the unblock is sent.
+    pub stale_after: Duration,
+}
+
+/// How many jobs may wait in one environment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct QueueLimits {
+    /// Interactive ones.
+    pub interactive: u32,
+    /// Bulk ones.
+    pub bulk: u32,
 }
 
 /// The engine before it runs.
@@ -76,16 +105,25 @@ struct Core {
     store: Store,
     routes: Routes,
     policy: RetryPolicy,
+    stale_after: Duration,
     lanes: Lanes,
-    desks: Mutex<HashMap<EnvironmentId, Desk>>,
+    board: Mutex<Board>,
+    backlogs: Backlogs,
+    licences: Licences,
     /// Jobs this process has in hand: not to be claimed again while their results wait to be saved.
     busy: Mutex<HashSet<JobId>>,
     permits: Arc<Semaphore>,
     results: mpsc::UnboundedSender<Finished>,
     hints: Hints,
     watch: Arc<Watch>,
-    /// There may be something to schedule.
+    /// There may be something to claim.
     wake: Notify,
+    /// There may be something to read.
+    look: Notify,
+    /// What is stored of the environments may have changed.
+    facts: Notify,
+    /// Notifications are heard.
+    hearing: AtomicBool,
     /// This replica is known to the others and has its first share of the lanes.
     joined: CancellationToken,
     /// Nothing new is begun any more.
@@ -93,8 +131,8 @@ struct Core {
 }
 
 impl Core {
-    fn desks(&self) -> MutexGuard<'_, HashMap<EnvironmentId, Desk>> {
-        self.desks.lock().unwrap_or_else(PoisonError::into_inner)
+    fn board(&self) -> MutexGuard<'_, Board> {
+        self.board.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn busy(&self) -> MutexGuard<'_, HashSet<JobId>> {
@@ -106,15 +144,8 @@ impl Core {
         !self.stopping.is_cancelled() && self.lanes.owns(environment.lane(), Instant::now())
     }
 
-    /// After `wait` there may be something to schedule.
-    fn wake_in(self: &Arc<Self>, wait: Duration) {
-        let core = Arc::clone(self);
-        tokio::spawn(async move {
-            tokio::select! {
-                () = tokio::time::sleep(wait) => core.wake.notify_one(),
-                () = core.stopping.cancelled() => {}
-            }
-        });
+    fn hears(&self) -> bool {
+        self.hearing.load(Ordering::Relaxed)
     }
 }
 
@@ -129,14 +160,20 @@ impl Engine {
             store,
             routes: settings.routes,
             policy: settings.policy,
+            stale_after: settings.stale_after,
             lanes: Lanes::new(),
-            desks: Mutex::default(),
+            board: Mutex::new(Board::new()),
+            backlogs: Backlogs::new(settings.queue),
+            licences: Licences::default(),
             busy: Mutex::default(),
-            permits: Arc::new(Semaphore::new(IN_FLIGHT_PER_PROCESS as usize)),
+            permits: Arc::new(Semaphore::new(IN_HAND_PER_PROCESS as usize)),
             results,
             hints,
             watch,
             wake: Notify::new(),
+            look: Notify::new(),
+            facts: Notify::new(),
+            hearing: AtomicBool::new(false),
             joined: CancellationToken::new(),
             stopping: CancellationToken::new(),
         });
@@ -169,23 +206,32 @@ impl Engine {
         helpers.spawn(Arc::clone(&core.watch).poll(core.store.clone()));
         helpers.spawn(complete::run(Arc::clone(&core), self.results));
         let membership = tokio::spawn(lanes::run(Arc::clone(&core), self.role));
+        helpers.spawn(submit::watch_backlogs(Arc::clone(&core)));
+        if self.role.sends() {
+            helpers.spawn(look::read(Arc::clone(&core)));
+            helpers.spawn(look::watch_facts(Arc::clone(&core)));
+            helpers.spawn(look::sweep(Arc::clone(&core)));
+            helpers.spawn(licence::run(Arc::clone(&core)));
+            helpers.spawn(publish::run(Arc::clone(&core)));
+        }
         let scheduling = self.role.sends().then(|| tokio::spawn(schedule::run(Arc::clone(&core))));
         let submitting = tokio::spawn(submit::run(Arc::clone(&core), self.submissions));
 
         shutdown.cancelled().await;
         core.stopping.cancel();
         let drained = tokio::time::timeout(self.grace, async {
-            // The lanes go first: others take the waiting jobs over while ours finish.
-            finish(membership).await;
             if let Some(scheduling) = scheduling {
                 finish(scheduling).await;
             }
+            // Claims that were not used go back before the lanes, and the lanes before ours finish: others go on at once.
+            send::give_up(&core, |_| true).await;
+            finish(membership).await;
             finish(submitting).await;
             // Every attempt holds a permit until its result is saved.
-            let _all = core.permits.acquire_many(IN_FLIGHT_PER_PROCESS).await;
+            let _all = core.permits.acquire_many(IN_HAND_PER_PROCESS).await;
         });
         if drained.await.is_err() {
-            let left = IN_FLIGHT_PER_PROCESS as usize - core.permits.available_permits();
+            let left = IN_HAND_PER_PROCESS as usize - core.permits.available_permits();
             tracing::warn!(
                 attempts = left,
                 "the grace period ended first: other replicas settle what is left"

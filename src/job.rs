@@ -16,7 +16,7 @@ pub use failure::{Failure, Reason, RetryHint};
 pub use policy::{PolicyError, RetryPolicy};
 pub use request::{Caller, NewJob, Priority};
 pub use verdict::{Standing, Verdict, judge};
-pub use view::{Attempt, Job, Phase, State, Wait};
+pub use view::{Attempt, Confirmed, Job, Phase, State, Turn, Wait};
 
 /// Names a job: a version 7 UUID whose last byte is the job's lane, so that any id leads to its lane.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -37,6 +37,12 @@ impl JobId {
     /// [`InvalidId`] for anything but a hyphenated UUID.
     pub fn parse(text: &str) -> Result<Self, InvalidId> {
         parse_hyphenated(text).map(Self)
+    }
+
+    /// Before every other id.
+    #[must_use]
+    pub const fn first() -> Self {
+        Self(Uuid::nil())
     }
 
     /// The lane the job lives in.

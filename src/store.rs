@@ -16,10 +16,10 @@ mod submit;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-pub use claim::{Claim, Head, LEASE};
-pub use complete::{Succeeded, Unsent};
+pub use claim::{Candidate, Claim, Head, LEASE, Place, SEND_WINDOW, Stretch, Swept};
+pub use complete::{ReadFirst, Succeeded, Unsent};
 pub use connect::{Access, Migrated, Store};
-pub use environment::EnvironmentStatus;
+pub use environment::{EnvironmentFacts, Slots};
 pub use error::StoreError;
 pub use fail::{Ending, Failed};
 pub use lanes::{LaneOwner, Membership, Role};

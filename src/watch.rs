@@ -9,7 +9,10 @@ use std::{
 
 use tokio::sync::watch;
 
-use crate::{job::JobId, store::Store};
+use crate::{
+    job::{Confirmed, JobId},
+    store::Store,
+};
 
 /// Finds changes that nobody told of: those of other replicas whose hints were lost.
 const POLL_EVERY: Duration = Duration::from_secs(1);
@@ -24,9 +27,17 @@ pub struct Watch {
 
 #[derive(Debug)]
 struct Watched {
-    changes: watch::Sender<u64>,
+    changes: watch::Sender<Changes>,
     /// The revision the last poll saw.
     revision: Option<i64>,
+}
+
+/// What is known of a job's changes.
+#[derive(Debug, Clone, Default)]
+struct Changes {
+    count: u64,
+    /// How it ended, where that was seen here: then there is nothing to read.
+    confirmed: Option<Arc<Confirmed>>,
 }
 
 /// That someone waits for a job. Register it before looking: then no change falls in between.
@@ -34,7 +45,7 @@ struct Watched {
 pub struct Interest {
     watch: Arc<Watch>,
     job: JobId,
-    changes: watch::Receiver<u64>,
+    changes: watch::Receiver<Changes>,
 }
 
 impl Watch {
@@ -43,7 +54,7 @@ impl Watch {
     pub fn interest(self: &Arc<Self>, job: JobId) -> Interest {
         let mut watched = self.watched();
         let entry =
-            watched.entry(job).or_insert_with(|| Watched { changes: watch::Sender::new(0), revision: None });
+            watched.entry(job).or_insert_with(|| Watched { changes: watch::Sender::new(Changes::default()), revision: None });
         Interest { watch: Arc::clone(self), job, changes: entry.changes.subscribe() }
     }
 
@@ -51,8 +62,18 @@ impl Watch {
     pub fn changed(&self, jobs: &[JobId]) {
         let watched = self.watched();
         for entry in jobs.iter().filter_map(|job| watched.get(job)) {
-            entry.changes.send_modify(|changes| *changes += 1);
+            entry.changes.send_modify(|changes| changes.count += 1);
         }
+    }
+
+    /// PingOne confirmed this job at its first attempt, and that is saved.
+    pub fn confirmed(&self, job: JobId, confirmed: impl FnOnce() -> Confirmed) {
+        let watched = self.watched();
+        let Some(entry) = watched.get(&job) else { return };
+        entry.changes.send_modify(|changes| {
+            changes.count += 1;
+            changes.confirmed = Some(Arc::new(confirmed()));
+        });
     }
 
     /// Looks for changes that nobody told of, for as long as it runs.
@@ -74,7 +95,7 @@ impl Watch {
                 let Some(entry) = watched.get_mut(&seen.id) else { continue };
                 let before = entry.revision.replace(seen.revision);
                 if before != Some(seen.revision) {
-                    entry.changes.send_modify(|changes| *changes += 1);
+                    entry.changes.send_modify(|changes| changes.count += 1);
                 }
             }
         }
@@ -91,6 +112,12 @@ impl Interest {
     pub async fn changed(&mut self) {
         // The sender lives in the map for as long as an interest does.
         let _ = self.changes.changed().await;
+    }
+
+    /// How the job ended, where PingOne confirmed its first attempt and that was seen here.
+    #[must_use]
+    pub fn confirmed(&self) -> Option<Arc<Confirmed>> {
+        self.changes.borrow().confirmed.clone()
     }
 }
 

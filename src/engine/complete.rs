@@ -1,28 +1,34 @@
-//! Saves the results of attempts, many in one commit. Nothing is forgotten while Postgres is away: places are held meanwhile, so
+//! Saves the results of attempts, many in one commit. Nothing is forgotten while Postgres is away: permits are held meanwhile, so
 //! claiming stops before saving does.
 
 use std::{sync::Arc, time::Duration};
 
-use tokio::sync::mpsc;
+use time::OffsetDateTime;
+use tokio::{sync::mpsc, time::Instant};
 
-use super::{
-    Core,
-    send::{InHand, Place},
-};
+use super::{Core, desk::priority_of, send::Attempt};
 use crate::{
-    job::JobId,
-    store::{Ending, Failed, StoreError, Succeeded, Unsent},
+    job::{self, Confirmed, JobId, Priority, State},
+    store::{Ending, Failed, ReadFirst, StoreError, Succeeded, Unsent},
 };
 
-/// A finished attempt, and what it holds until that is saved.
+/// A finished attempt, the read that came before it, and what it holds until that is saved.
 #[derive(Debug)]
-pub(super) enum Finished {
-    Succeeded(Succeeded, Place, InHand),
-    Failed(Failed, Place, InHand),
-    Unsent(Unsent, Place, InHand),
+pub(super) struct Finished {
+    pub(super) result: Outcome,
+    pub(super) first: Option<ReadFirst>,
+    pub(super) attempt: Attempt,
 }
 
-const GROUP_AT_MOST: usize = 256;
+/// How an attempt ended.
+#[derive(Debug)]
+pub(super) enum Outcome {
+    Succeeded(Succeeded),
+    Failed(Failed),
+    Unsent(Unsent),
+}
+
+const GROUP_AT_MOST: usize = 512;
 const RETRY_FIRST: Duration = Duration::from_millis(50);
 const RETRY_LONGEST: Duration = Duration::from_secs(1);
 
@@ -40,7 +46,7 @@ async fn save(core: &Arc<Core>, group: Group, rng: &mut fastrand::Rng) {
     let mut wait = RETRY_FIRST;
     loop {
         match group.save(core, rng).await {
-            Ok(endings) => return group.tell(core, &endings),
+            Ok(saved) => return group.tell(core, saved),
             Err(error) if error.is_transient() => {
                 tracing::warn!(%error, results = group.len(), "results wait for Postgres");
                 tokio::time::sleep(wait).await;
@@ -62,85 +68,229 @@ async fn save(core: &Arc<Core>, group: Group, rng: &mut fastrand::Rng) {
     }
 }
 
+/// Results of one kind each, with the attempts they are of.
 #[derive(Default)]
 struct Group {
-    succeeded: Vec<Succeeded>,
-    failed: Vec<Failed>,
-    unsent: Vec<Unsent>,
-    held: Vec<(Place, InHand)>,
+    succeeded: (Vec<Succeeded>, Vec<Attempt>),
+    failed: (Vec<Failed>, Vec<Attempt>),
+    unsent: (Vec<Unsent>, Vec<Attempt>),
+    reads: Vec<ReadFirst>,
+}
+
+/// What the store made of a group.
+struct Saved {
+    /// When each success ended its job; nothing: it had been superseded.
+    ended: Vec<Option<OffsetDateTime>>,
+    endings: Vec<Ending>,
+    answered: Vec<JobId>,
 }
 
 impl Group {
     fn of(finished: impl Iterator<Item = Finished>) -> Self {
         let mut group = Self::default();
-        for one in finished {
-            let held = match one {
-                Finished::Succeeded(succeeded, place, in_hand) => {
-                    group.succeeded.push(succeeded);
-                    (place, in_hand)
-                }
-                Finished::Failed(failed, place, in_hand) => {
-                    group.failed.push(failed);
-                    (place, in_hand)
-                }
-                Finished::Unsent(unsent, place, in_hand) => {
-                    group.unsent.push(unsent);
-                    (place, in_hand)
-                }
-            };
-            group.held.push(held);
+        for Finished { result, first, attempt } in finished {
+            group.reads.extend(first);
+            match result {
+                Outcome::Succeeded(succeeded) => group.succeeded.push(succeeded, attempt),
+                Outcome::Failed(failed) => group.failed.push(failed, attempt),
+                Outcome::Unsent(unsent) => group.unsent.push(unsent, attempt),
+            }
         }
+        // Rows are locked in one order by all: two groups wait for each other, never in a circle.
+        group.succeeded.sort();
+        group.failed.sort();
+        group.unsent.sort();
         group
     }
 
     fn len(&self) -> usize {
-        self.held.len()
+        self.attempts().count()
     }
 
-    /// The results one by one, each with a place.
-    fn split(self) -> Vec<Self> {
-        let succeeded =
-            self.succeeded.into_iter().map(|entry| Self { succeeded: vec![entry], ..Self::default() });
-        let failed = self.failed.into_iter().map(|entry| Self { failed: vec![entry], ..Self::default() });
-        let unsent = self.unsent.into_iter().map(|entry| Self { unsent: vec![entry], ..Self::default() });
-        let groups = succeeded.chain(failed).chain(unsent);
-        groups.zip(self.held).map(|(group, held)| Self { held: vec![held], ..group }).collect()
+    fn attempts(&self) -> impl Iterator<Item = &Attempt> {
+        self.succeeded.1.iter().chain(&self.failed.1).chain(&self.unsent.1)
     }
 
     fn jobs(&self) -> Vec<JobId> {
-        let claims = self.succeeded.iter().map(|entry| entry.claim);
-        let claims = claims.chain(self.failed.iter().map(|entry| entry.claim));
-        claims.chain(self.unsent.iter().map(|entry| entry.claim)).map(|claim| claim.id).collect()
+        self.attempts().map(|attempt| attempt.claim.id).collect()
+    }
+
+    /// The results one by one.
+    fn split(self) -> Vec<Self> {
+        let mut reads = self.reads;
+        let mut one = |attempt: &Attempt| {
+            let at = reads.iter().position(|read| read.claim.id == attempt.claim.id);
+            Self { reads: at.map(|at| reads.swap_remove(at)).into_iter().collect(), ..Self::default() }
+        };
+        let mut groups = Vec::new();
+        for (entry, attempt) in self.succeeded.0.into_iter().zip(self.succeeded.1) {
+            groups.push(Self { succeeded: (vec![entry], Vec::new()), ..one(&attempt) }.with(attempt));
+        }
+        for (entry, attempt) in self.failed.0.into_iter().zip(self.failed.1) {
+            groups.push(Self { failed: (vec![entry], Vec::new()), ..one(&attempt) }.with(attempt));
+        }
+        for (entry, attempt) in self.unsent.0.into_iter().zip(self.unsent.1) {
+            groups.push(Self { unsent: (vec![entry], Vec::new()), ..one(&attempt) }.with(attempt));
+        }
+        groups
+    }
+
+    fn with(mut self, attempt: Attempt) -> Self {
+        let attempts = match (self.succeeded.0.len(), self.failed.0.len()) {
+            (1, _) => &mut self.succeeded.1,
+            (_, 1) => &mut self.failed.1,
+            _ => &mut self.unsent.1,
+        };
+        attempts.push(attempt);
+        self
     }
 
     /// Each part may be repeated: it is fenced, and finds its own traces.
-    async fn save(&self, core: &Core, rng: &mut fastrand::Rng) -> Result<Vec<Ending>, StoreError> {
-        if !self.succeeded.is_empty() {
-            core.store.complete_succeeded(&self.succeeded).await?;
+    async fn save(&self, core: &Core, rng: &mut fastrand::Rng) -> Result<Saved, StoreError> {
+        let mut saved = Saved { ended: Vec::new(), endings: Vec::new(), answered: Vec::new() };
+        if !self.reads.is_empty() {
+            core.store.record_reads(&self.reads).await?;
         }
-        if !self.unsent.is_empty() {
-            core.store.release(&self.unsent).await?;
-        }
-        if self.failed.is_empty() {
-            return Ok(Vec::new());
-        }
-        core.store.complete_failed(&self.failed, &core.policy, rng).await
-    }
-
-    /// After the commit: local waiters at once, other replicas soon; and the next look at what is tried again.
-    fn tell(self, core: &Arc<Core>, endings: &[Ending]) {
-        let changed = self.jobs();
-        drop(self.held);
-        core.watch.changed(&changed);
-        core.hints.jobs(&changed);
-        for ending in endings {
-            if let Ending::Again(wait) = ending {
-                core.wake_in(*wait);
+        let (succeeded, attempts) = &self.succeeded;
+        if !succeeded.is_empty() {
+            let ended = core.store.complete_succeeded(succeeded).await?;
+            saved.ended = succeeded.iter().map(|entry| ended.get(&entry.claim.id).copied()).collect();
+            let others = answering_others(core, succeeded, attempts);
+            if !others.is_empty() {
+                saved.answered = core.store.answer_others(&others).await?;
             }
         }
-        if !self.unsent.is_empty() {
-            core.wake.notify_one();
-            core.hints.lanes(changed.iter().map(|job| job.lane()));
+        if !self.unsent.0.is_empty() {
+            core.store.release(&self.unsent.0).await?;
         }
+        if !self.failed.0.is_empty() {
+            saved.endings = core.store.complete_failed(&self.failed.0, &core.policy, rng).await?;
+        }
+        Ok(saved)
+    }
+
+    /// After the commit: local waiters at once, other replicas soon; and what is tried again waits in its place.
+    fn tell(self, core: &Arc<Core>, saved: Saved) {
+        let mut changed = self.jobs();
+        let (succeeded, attempts) = self.succeeded;
+        for ((entry, attempt), ended) in succeeded.into_iter().zip(attempts).zip(saved.ended) {
+            let (run, number) = (entry.claim.run, entry.claim.attempt);
+            match ended {
+                Some(completed_at) if (run, number) == (1, 1) => {
+                    core.watch.confirmed(entry.claim.id, || confirmed(entry, completed_at));
+                }
+                _ => core.watch.changed(&[entry.claim.id]),
+            }
+            settle(core, attempt, Next::Over);
+        }
+        let (failed, attempts) = self.failed;
+        for ((entry, attempt), ending) in failed.iter().zip(attempts).zip(saved.endings) {
+            let next = match ending {
+                Ending::Final(State::Failed | State::Cancelled | State::Expired | State::Succeeded) => Next::Over,
+                Ending::Again { wait, due_at } => Next::Again { wait, due_at, sent: true },
+                Ending::Final(State::Pending | State::Running) | Ending::Late => Next::Unknown,
+            };
+            settle(core, attempt, next);
+            core.watch.changed(&[entry.claim.id]);
+        }
+        let (unsent, attempts) = self.unsent;
+        let returned: Vec<_> = unsent.iter().map(|entry| entry.claim.id.lane()).collect();
+        for (entry, attempt) in unsent.iter().zip(attempts) {
+            settle(core, attempt, Next::Again { wait: Duration::ZERO, due_at: None, sent: false });
+            core.watch.changed(&[entry.claim.id]);
+        }
+        core.watch.changed(&saved.answered);
+        changed.extend(saved.answered);
+        core.hints.jobs(&changed);
+        // Whoever schedules them now would wait for the end of our claim.
+        let lost = returned.into_iter().filter(|lane| !core.lanes.owns(*lane, Instant::now()));
+        core.hints.returned(lost);
+        core.wake.notify_one();
+    }
+}
+
+trait Paired {
+    fn sort(&mut self);
+}
+
+impl<T> Paired for (Vec<T>, Vec<Attempt>) {
+    fn sort(&mut self) {
+        if self.1.is_sorted_by_key(|attempt| (attempt.claim.id.lane(), attempt.claim.id)) {
+            return;
+        }
+        let mut pairs: Vec<(T, Attempt)> = self.0.drain(..).zip(self.1.drain(..)).collect();
+        pairs.sort_by_key(|(_, attempt)| (attempt.claim.id.lane(), attempt.claim.id));
+        (self.0, self.1) = pairs.into_iter().unzip();
+    }
+}
+
+trait Push<T> {
+    fn push(&mut self, entry: T, attempt: Attempt);
+}
+
+impl<T> Push<T> for (Vec<T>, Vec<Attempt>) {
+    fn push(&mut self, entry: T, attempt: Attempt) {
+        self.0.push(entry);
+        self.1.push(attempt);
+    }
+}
+
+/// The interactive successes in whose environments bulk jobs wait: some of them for the same device, perhaps.
+fn answering_others(core: &Core, succeeded: &[Succeeded], attempts: &[Attempt]) -> Vec<Succeeded> {
+    let mut board = core.board();
+    let mut bulk_waits = |attempt: &Attempt| {
+        let environment = attempt.job.device.environment;
+        priority_of(attempt.job.flow) == Priority::Interactive
+            && board.get_mut(environment).is_some_and(|desk| desk.has_bulk())
+    };
+    succeeded.iter().zip(attempts).filter(|(_, attempt)| bulk_waits(attempt)).map(|(entry, _)| entry.clone()).collect()
+}
+
+fn confirmed(entry: Succeeded, completed_at: OffsetDateTime) -> Confirmed {
+    let attempt = job::Attempt {
+        run: entry.claim.run,
+        number: entry.claim.attempt,
+        read: entry.read,
+        started_at: entry.started_at,
+        duration: entry.duration,
+        http_status: Some(entry.http_status),
+        correlation_id: entry.correlation_id,
+        error: None,
+    };
+    Confirmed { completed_at, attempt, snapshot: entry.snapshot }
+}
+
+/// What becomes of a job after an attempt.
+enum Next {
+    /// It has ended.
+    Over,
+    /// It waits: after so long, at a new place or its old one.
+    Again { wait: Duration, due_at: Option<OffsetDateTime>, sent: bool },
+    /// Somebody else knows.
+    Unknown,
+}
+
+/// Lets go of a job, and puts it back in its place where it waits.
+fn settle(core: &Core, attempt: Attempt, next: Next) {
+    let Attempt { claim, mut job, permit, in_hand } = attempt;
+    // First, or it would still be taken for one in hand.
+    drop((permit, in_hand));
+    let mut board = core.board();
+    let Some(desk) = board.get_mut(job.device.environment) else { return };
+    let flow = desk.open_flow(job.flow);
+    match next {
+        Next::Over => flow.count -= 1,
+        Next::Again { wait, due_at, sent } => {
+            job.attempt = claim.attempt;
+            job.lapsed = None;
+            job.repeated |= sent;
+            job.due_at = due_at.unwrap_or(job.due_at);
+            if wait.is_zero() {
+                flow.insert(job);
+            } else {
+                flow.park(job, Instant::now() + wait);
+            }
+        }
+        Next::Unknown => {}
     }
 }

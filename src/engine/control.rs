@@ -36,8 +36,14 @@ impl Control {
     /// [`StoreError`] as [`Store::cancel`](crate::store::Store::cancel).
     pub async fn cancel(&self, id: JobId, caller: &Caller, reason: &str) -> Result<Cancelled, StoreError> {
         let cancelled = self.0.store.cancel(id, caller, reason).await?;
-        if matches!(cancelled, Cancelled::Ended | Cancelled::EndsWithAttempt) {
-            self.tell(id);
+        match cancelled {
+            Cancelled::Ended => self.tell(id),
+            Cancelled::EndsWithAttempt { settled_in } => {
+                self.tell(id);
+                // Then what has not started never will: the answer is true however long it is believed.
+                tokio::time::sleep(settled_in).await;
+            }
+            Cancelled::TooLate(_) | Cancelled::Unknown => {}
         }
         Ok(cancelled)
     }
@@ -50,7 +56,8 @@ impl Control {
         let redriven = self.0.store.redrive(wish).await?;
         if redriven == Redriven::Begun {
             self.tell(wish.id);
-            self.0.wake.notify_one();
+            self.0.board().hint(|lane| lane == wish.id.lane(), false);
+            self.0.look.notify_one();
             self.0.hints.lanes(std::iter::once(wish.id.lane()));
         }
         Ok(redriven)

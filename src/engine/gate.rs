@@ -1,143 +1,281 @@
-//! When an environment may be sent to. Pure: time is passed in. Beside it the desk: the gate and the slots of an environment.
+//! When an environment may be sent to: its rate, what PingOne asked for, whether PingOne answers and takes the credential, and
+//! whether an operator paused it. Pure: time is passed in.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::VecDeque, time::Duration};
 
-use tokio::{sync::Semaphore, time::Instant};
+use tokio::time::Instant;
 
-use super::Limits;
-use crate::store::EnvironmentStatus;
+use super::{
+    Limits,
+    breaker::{Breaker, Turn},
+    bucket::{Bucket, Learned},
+    credential::Credential,
+};
+use crate::{device::UserId, store::EnvironmentFacts};
 
 const HOLD_FIRST: Duration = Duration::from_secs(1);
 const HOLD_LONGEST: Duration = Duration::from_secs(60);
-const CREDENTIAL_FIRST: Duration = Duration::from_secs(5);
-const CREDENTIAL_LONGEST: Duration = Duration::from_secs(300);
+/// A slot of the licence's rate is used this late at most: later, it would fall into another's second.
+const SLOT_GRACE: Duration = Duration::from_millis(15);
 
-/// Spaces the requests of one environment evenly, and keeps it waiting when PingOne says so.
+/// All that can keep an environment waiting.
 #[derive(Debug)]
 pub(super) struct Gate {
-    interval: Duration,
-    next: Instant,
+    bucket: Bucket,
+    learned: Learned,
+    /// The rate the bucket has now.
+    rate: f64,
     hold_until: Instant,
     /// 429s in a row without a wait in them.
     strikes: u32,
-    refusal: Option<Refusal>,
+    breaker: Breaker,
+    credential: Credential,
+    paused: bool,
+    /// Slots of the licence's rate that are ours; nothing where the environment shares none.
+    slots: Option<VecDeque<Instant>>,
+    meter: Meter,
 }
 
-/// PingOne refuses the credential: one attempt at a time finds out whether it still does.
+/// What a request that started must know at its end.
 #[derive(Debug, Clone, Copy)]
-struct Refusal {
-    retry_at: Instant,
-    wait: Duration,
-    probing: bool,
+pub(super) struct Started {
+    at: Instant,
+    /// It finds out whether PingOne answers again.
+    pub(super) probe: bool,
+}
+
+impl Started {
+    /// When.
+    pub(super) const fn at(self) -> Instant {
+        self.at
+    }
+}
+
+/// What a 429 means.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Limited {
+    /// How long everything waits.
+    pub(super) wait: Duration,
+    /// The rate from then on, where it changed.
+    pub(super) rate: Option<f64>,
 }
 
 impl Gate {
-    /// A gate with an empty bucket: who sent for the environment before may have used the last second up.
-    pub(super) fn new(rate: f64, now: Instant) -> Self {
-        let interval = Duration::from_secs_f64(1.0 / rate);
+    pub(super) fn new(limits: Limits, grouped: bool, now: Instant) -> Self {
         Self {
-            interval,
-            next: now + interval.min(Duration::from_secs(1)),
+            bucket: Bucket::new(limits.rate, now),
+            learned: Learned::new(limits.rate),
+            rate: limits.rate,
             hold_until: now,
             strikes: 0,
-            refusal: None,
+            breaker: Breaker::default(),
+            credential: Credential::default(),
+            paused: false,
+            slots: grouped.then(VecDeque::new),
+            meter: Meter::default(),
         }
     }
 
-    /// When the next request may start, if that is by `until`, and takes that place.
-    pub(super) fn take(&mut self, now: Instant, until: Instant) -> Option<Instant> {
-        let at = self.opens(now)?;
-        if at > until {
+    /// When the next request may start; nothing where that depends on something else than time.
+    pub(super) fn opens(&mut self, now: Instant) -> Option<Instant> {
+        let at = self.opens_but_for_slots(now)?;
+        match &mut self.slots {
+            None => Some(at),
+            Some(slots) => {
+                while slots.front().is_some_and(|slot| *slot + SLOT_GRACE < at) {
+                    slots.pop_front();
+                }
+                slots.front().map(|slot| at.max(*slot))
+            }
+        }
+    }
+
+    fn opens_but_for_slots(&mut self, now: Instant) -> Option<Instant> {
+        if self.paused {
             return None;
         }
-        self.next = at + self.interval;
-        if let Some(refusal) = &mut self.refusal {
-            refusal.probing = true;
-        }
-        Some(at)
+        self.refresh(now);
+        let at = self.bucket.opens(now).max(self.hold_until);
+        Some(at.max(self.breaker.opens(now)?).max(self.credential.opens(now)?))
     }
 
-    /// Gives a place back that was not used, if no later one has been taken.
-    pub(super) fn give_back(&mut self, at: Instant) {
-        if self.next == at + self.interval {
-            self.next = at;
-        }
-        if let Some(refusal) = &mut self.refusal {
-            refusal.probing = false;
-        }
+    /// A request starts at `at`, which [`opens`](Self::opens) allows.
+    pub(super) fn take(&mut self, at: Instant) -> Started {
+        self.bucket.take(at);
+        self.slots.as_mut().and_then(VecDeque::pop_front);
+        let probe = self.breaker.is_open();
+        self.breaker.started();
+        self.credential.started();
+        self.meter.count(at);
+        Started { at, probe }
     }
 
-    /// When the next request may start; nothing while a probe of the credential is out.
-    pub(super) fn opens(&self, now: Instant) -> Option<Instant> {
-        let at = now.max(self.next).max(self.hold_until);
-        match self.refusal {
-            Some(Refusal { probing: true, .. }) => None,
-            Some(Refusal { retry_at, .. }) => Some(at.max(retry_at)),
-            None => Some(at),
-        }
-    }
-
-    /// Whether PingOne asked to send nothing now.
-    pub(super) fn is_held(&self, now: Instant) -> bool {
-        now < self.hold_until
-    }
-
-    /// How many requests may start by `until`.
-    pub(super) fn places(&self, now: Instant, until: Instant) -> u32 {
-        match self.opens(now) {
-            Some(at) if at <= until && self.refusal.is_some() => 1,
-            Some(at) if at <= until => {
-                let more = (until - at).as_nanos() / self.interval.as_nanos().max(1);
-                u32::try_from(more).unwrap_or(u32::MAX).saturating_add(1)
-            }
-            _ => 0,
+    /// How many requests may start by `until`, about. Slots of the licence's rate are got as they are needed.
+    pub(super) fn places(&mut self, now: Instant, until: Instant) -> u32 {
+        match self.opens_but_for_slots(now) {
+            Some(at) if at > until => 0,
+            Some(_) if self.breaker.is_open() || self.credential.is_refused() => 1,
+            Some(at) => self.bucket.places(at, until),
+            None => 0,
         }
     }
 
-    /// PingOne's rate limit was met: says how long everything waits now.
-    pub(super) fn rate_limited(&mut self, now: Instant, asked: Option<Duration>) -> Duration {
+    /// When, slots apart, the next request may start.
+    pub(super) fn opens_about(&mut self, now: Instant) -> Option<Instant> {
+        self.opens_but_for_slots(now)
+    }
+
+    /// How many slots of the licence's rate are in hand.
+    pub(super) fn slots(&mut self, now: Instant) -> usize {
+        let Some(slots) = &mut self.slots else { return usize::MAX };
+        while slots.front().is_some_and(|slot| *slot + SLOT_GRACE < now) {
+            slots.pop_front();
+        }
+        slots.len()
+    }
+
+    /// A slot of the licence's rate is ours.
+    pub(super) fn add_slot(&mut self, at: Instant) {
+        if let Some(slots) = &mut self.slots {
+            slots.push_back(at);
+        }
+    }
+
+    /// All of the licence waits until then: the slots in hand are void.
+    pub(super) fn hold_group(&mut self, until: Instant) {
+        self.hold_until = self.hold_until.max(until);
+        self.slots.iter_mut().for_each(VecDeque::clear);
+    }
+
+    /// Whether nothing may start now although it had been allowed: a hold, an open circuit, a refusal or a pause came in between.
+    pub(super) fn is_shut(&self, now: Instant) -> bool {
+        self.paused || now < self.hold_until || self.breaker.is_open() || self.credential.is_refused()
+    }
+
+    /// An operator paused or resumed it.
+    pub(super) const fn set_paused(&mut self, paused: bool) {
+        self.paused = paused;
+    }
+
+    /// PingOne's rate limit was met.
+    pub(super) fn rate_limited(&mut self, now: Instant, started: Started, asked: Option<Duration>) -> Limited {
         let wait = asked.unwrap_or_else(|| doubled(HOLD_FIRST, self.strikes, HOLD_LONGEST));
         self.strikes = if asked.is_none() { self.strikes + 1 } else { 0 };
         self.hold_until = self.hold_until.max(now + wait);
-        self.end_probe();
-        wait
+        self.inconclusive();
+        let rate = self.learned.limited(started.at, self.meter.rate(now), self.hold_until);
+        self.slots.iter_mut().for_each(VecDeque::clear);
+        Limited { wait, rate }
     }
 
     /// The credential was refused: says how long until it is tried again.
     pub(super) fn credential_refused(&mut self, now: Instant) -> Duration {
-        let wait = match self.refusal {
-            // Several attempts were out when the first was refused: they say nothing new.
-            Some(Refusal { retry_at, probing: false, .. }) if retry_at > now => return retry_at - now,
-            Some(Refusal { wait, .. }) => (wait * 2).min(CREDENTIAL_LONGEST),
-            None => CREDENTIAL_FIRST,
-        };
-        self.refusal = Some(Refusal { retry_at: now + wait, wait, probing: false });
-        wait
+        self.breaker.inconclusive();
+        self.credential.refused(now)
     }
 
-    /// PingOne answered with the credential taken: says whether it had been refused before.
-    pub(super) fn credential_accepted(&mut self) -> bool {
+    /// PingOne forbade a request; true when it must be the credential.
+    pub(super) fn forbidden(&mut self, user: UserId) -> bool {
+        self.credential.forbidden(user) || self.credential.is_refused()
+    }
+
+    /// PingOne answered and took the credential: what had been shut and is open again.
+    pub(super) fn answered(&mut self, now: Instant) -> Reopened {
         self.strikes = 0;
-        self.refusal.take().is_some()
-    }
-
-    /// An attempt ended that says nothing of the credential.
-    pub(super) fn end_probe(&mut self) {
-        if let Some(refusal) = &mut self.refusal {
-            refusal.probing = false;
+        Reopened {
+            credential: self.credential.taken(),
+            circuit: self.breaker.answered(now) == Turn::Closed,
         }
     }
 
-    /// Takes over what other replicas learned.
-    pub(super) fn adopt(&mut self, now: Instant, status: &EnvironmentStatus) {
-        self.hold_until = self.hold_until.max(now + status.hold);
-        match (&status.credential, self.refusal) {
-            (Some((_, retry_in)), None) => {
-                self.refusal =
-                    Some(Refusal { retry_at: now + *retry_in, wait: CREDENTIAL_FIRST, probing: false });
-            }
-            (None, Some(Refusal { probing: false, retry_at, .. })) if retry_at <= now => self.refusal = None,
-            _ => {}
+    /// PingOne answered, which says nothing of the credential.
+    pub(super) fn reached(&mut self, now: Instant) -> Turn {
+        self.credential.inconclusive();
+        self.breaker.answered(now)
+    }
+
+    /// PingOne failed or did not answer: for how long the circuit is open now, if it has just opened or a probe failed.
+    pub(super) fn failed(&mut self, now: Instant, started: Started) -> Option<Duration> {
+        self.credential.inconclusive();
+        match self.breaker.failed(now, started.probe) {
+            Turn::Opened(wait) => Some(wait),
+            Turn::None | Turn::Closed => None,
+        }
+    }
+
+    /// A request that had started ended without anything to learn from.
+    pub(super) fn inconclusive(&mut self) {
+        self.breaker.inconclusive();
+        self.credential.inconclusive();
+    }
+
+    /// Takes over what is stored.
+    pub(super) fn adopt(&mut self, now: Instant, facts: &EnvironmentFacts, first: bool) {
+        self.hold_until = self.hold_until.max(now + facts.hold);
+        self.paused = facts.paused;
+        if !first {
+            return;
+        }
+        if let Some((rate, ago)) = facts.learned_rate {
+            self.learned.adopt(rate, now.checked_sub(ago).unwrap_or(now));
+        }
+        if let Some(retry_in) = facts.credential_retry_in {
+            self.credential.adopt(now + retry_in);
+        }
+        if let Some(retry_in) = facts.breaker_retry_in {
+            self.breaker.adopt(now + retry_in);
+        }
+    }
+
+    /// The rate after what PingOne taught; requests per second now.
+    pub(super) fn rates(&mut self, now: Instant) -> (f64, f64) {
+        self.refresh(now);
+        (self.rate, self.meter.rate(now))
+    }
+
+    fn refresh(&mut self, now: Instant) {
+        let rate = self.learned.rate(now);
+        // Not for every little climb, but for the last one.
+        let settled = rate == self.rate || (rate.is_finite() && (rate / self.rate - 1.0).abs() < 0.005);
+        if !settled {
+            self.rate = rate;
+            self.bucket.set_rate(rate);
+        }
+    }
+}
+
+/// What had been shut and is open again.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Reopened {
+    pub(super) credential: bool,
+    pub(super) circuit: bool,
+}
+
+/// Requests per second, over the last whole one.
+#[derive(Debug, Default)]
+struct Meter {
+    began: Option<Instant>,
+    current: u32,
+    last: f64,
+}
+
+impl Meter {
+    fn count(&mut self, now: Instant) {
+        self.turn(now);
+        self.current += 1;
+    }
+
+    fn rate(&mut self, now: Instant) -> f64 {
+        self.turn(now);
+        self.last
+    }
+
+    fn turn(&mut self, now: Instant) {
+        let began = *self.began.get_or_insert(now);
+        let passed = now.saturating_duration_since(began);
+        if passed >= Duration::from_secs(1) {
+            self.last = f64::from(self.current) / passed.as_secs_f64();
+            (self.began, self.current) = (Some(now), 0);
         }
     }
 }
@@ -146,110 +284,62 @@ fn doubled(first: Duration, times: u32, longest: Duration) -> Duration {
     first.saturating_mul(2_u32.saturating_pow(times)).min(longest)
 }
 
-/// What the owner of an environment keeps for it.
-#[derive(Debug)]
-pub(super) struct Desk {
-    pub(super) gate: Gate,
-    pub(super) slots: Arc<Semaphore>,
-    /// There was more due than could be taken: a slot that comes free is worth a look.
-    pub(super) backlog: bool,
-}
-
-impl Desk {
-    pub(super) fn new(limits: Limits, now: Instant) -> Self {
-        Self {
-            gate: Gate::new(limits.rate, now),
-            slots: Arc::new(Semaphore::new(limits.max_in_flight as usize)),
-            backlog: false,
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use proptest::prelude::*;
 
     const fn ms(n: u64) -> Duration {
         Duration::from_millis(n)
     }
 
-    #[test]
-    fn places_are_evenly_spaced_from_an_empty_bucket() {
-        let start = Instant::now();
-        let mut gate = Gate::new(20.0, start);
-        let until = start + ms(250);
-        assert_eq!(gate.places(start, until), 5);
-        let taken: Vec<_> = std::iter::from_fn(|| gate.take(start, until)).map(|at| at - start).collect();
-        assert_eq!(taken, [ms(50), ms(100), ms(150), ms(200), ms(250)]);
-    }
-
-    #[test]
-    fn a_place_not_used_is_the_next_ones() {
-        let start = Instant::now();
-        let mut gate = Gate::new(10.0, start);
-        let first = gate.take(start, start + ms(500));
-        if let Some(at) = first {
-            gate.give_back(at);
-        }
-        assert_eq!(gate.take(start, start + ms(500)), first);
+    fn gate(rate: f64, now: Instant) -> Gate {
+        Gate::new(Limits { rate, max_in_flight: 8 }, false, now)
     }
 
     #[test]
     fn a_hold_is_never_undercut_and_never_shortened() {
-        let start = Instant::now();
-        let mut gate = Gate::new(1000.0, start);
-        assert_eq!(gate.rate_limited(start, Some(ms(3000))), ms(3000));
-        gate.rate_limited(start, Some(ms(1000)));
-        assert_eq!(gate.opens(start), Some(start + ms(3000)));
-        assert_eq!(gate.places(start, start + ms(2999)), 0);
+        let now = Instant::now();
+        let mut gate = gate(1000.0, now);
+        let started = gate.take(now);
+        let limited = gate.rate_limited(now, started, Some(ms(3000)));
+        assert_eq!(limited, Limited { wait: ms(3000), rate: Some(700.0) });
+        assert_eq!(gate.rate_limited(now, started, Some(ms(1000))).rate, None);
+        assert_eq!(gate.opens(now), Some(now + ms(3000)));
+        assert_eq!(gate.places(now, now + ms(2999)), 0);
     }
 
     #[test]
     fn holds_without_a_wait_in_them_grow() {
         let now = Instant::now();
-        let mut gate = Gate::new(10.0, now);
-        let waits: Vec<u64> = (0..8).map(|_| gate.rate_limited(now, None).as_secs()).collect();
+        let mut gate = gate(10.0, now);
+        let started = gate.take(now);
+        let waits: Vec<u64> = (0..8).map(|_| gate.rate_limited(now, started, None).wait.as_secs()).collect();
         assert_eq!(waits, [1, 2, 4, 8, 16, 32, 60, 60]);
     }
 
     #[test]
-    fn a_refused_credential_is_probed_by_one_attempt_at_a_time() {
-        let mut now = Instant::now();
-        let mut gate = Gate::new(10.0, now);
-        assert_eq!(gate.credential_refused(now), ms(5000));
-        assert_eq!(gate.take(now, now + ms(250)), None);
-        now += ms(5000);
-        assert_eq!(gate.places(now, now + ms(250)), 1);
-        assert!(gate.take(now, now + ms(250)).is_some());
-        assert_eq!(gate.take(now, now + ms(250)), None, "one probe is out");
-        assert_eq!(gate.credential_refused(now), ms(10_000));
-        now += ms(10_000);
-        assert!(gate.take(now, now + ms(250)).is_some());
-        assert!(gate.credential_accepted());
-        assert!(!gate.credential_accepted());
-        assert!(gate.take(now, now + ms(250)).is_some());
+    fn a_slot_of_the_licence_is_used_in_its_time_or_not_at_all() {
+        let now = Instant::now();
+        let mut gate = Gate::new(Limits { rate: f64::INFINITY, max_in_flight: 8 }, true, now);
+        assert_eq!(gate.opens(now), None, "there is no slot yet");
+        gate.add_slot(now + ms(20));
+        gate.add_slot(now + ms(100));
+        assert_eq!(gate.opens(now), Some(now + ms(20)));
+        assert_eq!(gate.opens(now + ms(60)), Some(now + ms(100)), "the first is past");
+        gate.take(now + ms(100));
+        assert_eq!(gate.opens(now + ms(100)), None);
+        gate.add_slot(now + ms(200));
+        gate.hold_group(now + ms(500));
+        assert_eq!(gate.slots(now), 0, "a hold voids what is in hand");
     }
 
-    proptest! {
-        #[test]
-        fn never_more_than_the_rate_in_any_second(
-            rate in 1_u32..100, asks in proptest::collection::vec((0_u64..200, 0_u64..250), 1..40),
-        ) {
-            let mut now = Instant::now();
-            let mut gate = Gate::new(f64::from(rate), now);
-            let mut taken = Vec::new();
-            for (pause, horizon) in asks {
-                now += ms(pause);
-                while let Some(at) = gate.take(now, now + ms(horizon)) {
-                    taken.push(at);
-                }
-            }
-            for (i, &first) in taken.iter().enumerate() {
-                // A nanosecond for the interval's rounding.
-                let within = taken[i..].iter().filter(|&&at| at + Duration::from_nanos(500) < first + ms(1000)).count();
-                prop_assert!(within <= rate as usize, "{within} > {rate}");
-            }
-        }
+    #[test]
+    fn a_pause_shuts_and_a_resume_opens() {
+        let now = Instant::now();
+        let mut gate = gate(f64::INFINITY, now);
+        gate.set_paused(true);
+        assert_eq!((gate.opens(now), gate.is_shut(now)), (None, true));
+        gate.set_paused(false);
+        assert_eq!((gate.opens(now), gate.is_shut(now)), (Some(now), false));
     }
 }

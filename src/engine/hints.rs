@@ -1,10 +1,17 @@
 //! What replicas tell each other: "look at these lanes", "these jobs changed". Hints only: polling finds everything without them.
 
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::Instant,
+};
 
-use super::Core;
+use super::{Core, licence};
 use crate::{device::Lane, job::JobId};
 
 /// Hints that come within this long leave together.
@@ -13,10 +20,31 @@ const GATHER: Duration = Duration::from_millis(10);
 const PAYLOAD_AT_MOST: usize = 7900;
 const RECONNECT_AFTER: Duration = Duration::from_secs(1);
 
+/// What concerns every replica.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Word {
+    /// What is stored of the environments changed: a pause, above all.
+    Facts,
+    /// A licence waits.
+    Hold,
+}
+
+impl Word {
+    const fn text(self) -> &'static str {
+        match self {
+            Self::Facts => "facts",
+            Self::Hold => "hold",
+        }
+    }
+}
+
 #[derive(Debug)]
 pub(super) enum Hint {
     Lane(Lane),
+    /// Jobs of that lane, claimed by us, wait again.
+    Returned(Lane),
     Job(JobId),
+    Word(Word),
     /// Everything before this has been said.
     Flushed(oneshot::Sender<()>),
 }
@@ -36,6 +64,18 @@ impl Hints {
         for lane in lanes {
             self.leave(Hint::Lane(lane));
         }
+    }
+
+    /// Jobs of these lanes that we had claimed wait again.
+    pub(super) fn returned(&self, lanes: impl Iterator<Item = Lane>) {
+        for lane in lanes {
+            self.leave(Hint::Returned(lane));
+        }
+    }
+
+    /// Something that concerns every replica.
+    pub(super) fn say(&self, word: Word) {
+        self.leave(Hint::Word(word));
     }
 
     /// These jobs changed.
@@ -86,7 +126,9 @@ pub(super) async fn speak(core: Arc<Core>, mut hints: mpsc::UnboundedReceiver<Hi
 
 #[derive(Default)]
 struct Said {
+    words: BTreeSet<Word>,
     lanes: BTreeSet<Lane>,
+    returned: BTreeSet<Lane>,
     jobs: BTreeSet<JobId>,
     flushed: Vec<oneshot::Sender<()>>,
 }
@@ -95,16 +137,20 @@ impl Said {
     fn add(&mut self, hint: Hint) {
         match hint {
             Hint::Lane(lane) => drop(self.lanes.insert(lane)),
+            Hint::Returned(lane) => drop(self.returned.insert(lane)),
+            Hint::Word(word) => drop(self.words.insert(word)),
             Hint::Job(job) => drop(self.jobs.insert(job)),
             Hint::Flushed(done) => self.flushed.push(done),
         }
     }
 
     fn payloads(&self) -> Vec<String> {
+        let words = self.words.iter().map(|word| word.text().to_owned());
         let lanes = self.lanes.iter().map(|lane| lane.number().to_string());
+        let returned = self.returned.iter().map(|lane| format!("-{}", lane.number() + 1));
         let jobs = self.jobs.iter().map(JobId::to_string);
         let mut payloads: Vec<String> = Vec::new();
-        for word in lanes.chain(jobs) {
+        for word in words.chain(lanes).chain(returned).chain(jobs) {
             match payloads.last_mut() {
                 Some(payload) if payload.len() + word.len() < PAYLOAD_AT_MOST => {
                     payload.push(' ');
@@ -123,17 +169,19 @@ pub(super) async fn listen(core: Arc<Core>) {
         match core.store.listen().await {
             Ok(mut listener) => {
                 // What was said before is lost: look at everything once.
-                core.wake.notify_one();
+                look_at_everything(&core);
+                core.hearing.store(true, Ordering::Relaxed);
                 loop {
                     match listener.try_recv().await {
                         Ok(Some(notification)) => hear(&core, notification.payload()),
-                        Ok(None) => core.wake.notify_one(),
+                        Ok(None) => look_at_everything(&core),
                         Err(error) => {
                             tracing::debug!(%error, "hints are not heard");
                             break;
                         }
                     }
                 }
+                core.hearing.store(false, Ordering::Relaxed);
             }
             Err(error) => tracing::debug!(%error, "hints are not heard"),
         }
@@ -141,16 +189,36 @@ pub(super) async fn listen(core: Arc<Core>) {
     }
 }
 
+fn look_at_everything(core: &Core) {
+    core.board().hint(|_| true, false);
+    core.look.notify_one();
+    core.facts.notify_one();
+}
+
 fn hear(core: &Core, payload: &str) {
     let mut jobs = Vec::new();
+    let (mut lanes, mut returned) = (Vec::new(), Vec::new());
     for word in payload.split(' ') {
         match (word.parse::<i16>(), JobId::parse(word)) {
-            (Ok(_), _) => core.wake.notify_one(),
+            (Ok(number @ 0..), _) => lanes.push(Lane::from_stored(number)),
+            (Ok(number), _) => returned.push(Lane::from_stored(-number - 1)),
             (_, Ok(job)) => jobs.push(job),
+            _ if word == Word::Facts.text() => core.facts.notify_one(),
+            _ if word == Word::Hold.text() => licence::void_slots(core),
             _ => {}
         }
     }
     core.watch.changed(&jobs);
+    let now = Instant::now();
+    if lanes.iter().chain(&returned).any(|lane| core.lanes.owns(*lane, now)) {
+        let mut board = core.board();
+        board.hint(|lane| lanes.contains(&lane), false);
+        board.hint(|lane| returned.contains(&lane), true);
+        drop(board);
+        core.look.notify_one();
+        // An environment may be new.
+        core.facts.notify_one();
+    }
 }
 
 #[cfg(test)]

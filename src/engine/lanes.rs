@@ -59,6 +59,11 @@ impl Lanes {
         self.state().alone
     }
 
+    /// Who we are now.
+    pub(super) fn replica(&self) -> Uuid {
+        self.state().replica
+    }
+
     fn state(&self) -> MutexGuard<'_, Ownership> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -72,7 +77,7 @@ pub(super) async fn run(core: Arc<Core>, role: Role) {
             Ok(changed) => {
                 core.joined.cancel();
                 if changed {
-                    core.wake.notify_one();
+                    core.facts.notify_one();
                 }
             }
             Err(error) => tracing::warn!(%error, "the heartbeat was not written"),
@@ -101,7 +106,7 @@ pub(super) async fn run(core: Arc<Core>, role: Role) {
 }
 
 /// One heartbeat, and one step towards an even share. True when lanes were taken.
-async fn run_once(core: &Core, role: Role) -> Result<bool, StoreError> {
+async fn run_once(core: &Arc<Core>, role: Role) -> Result<bool, StoreError> {
     let me = stay_alive(core, role).await?;
     let membership = core.store.membership().await?;
     core.lanes.state().alone = membership.replicas <= 1;
@@ -112,8 +117,9 @@ async fn run_once(core: &Core, role: Role) -> Result<bool, StoreError> {
     if !plan.give.is_empty() {
         // Believed first, written second: in between nobody owns them.
         core.lanes.state().owned.retain(|lane| !plan.give.iter().any(|given| given.lane == *lane));
+        let giving: BTreeSet<Lane> = plan.give.iter().map(|entry| entry.lane).collect();
+        super::send::give_up(core, |lane| giving.contains(&lane)).await;
         let given = core.store.hand_over(&plan.give, None).await?;
-        core.desks().retain(|environment, _| !given.contains(&environment.lane()));
         tracing::info!(lanes = given.len(), "gave lanes to replicas with fewer");
         core.hints.lanes(given.into_iter());
     }
@@ -157,7 +163,8 @@ async fn begin_life(core: &Core, role: Role, store: &Store) -> Result<Uuid, Stor
         state.replica = replica;
         before
     };
-    core.desks().clear();
+    let unsent = core.board().give_up(|_| true);
+    super::send::return_unsent(core, unsent);
     store.join(replica, role, LEASE).await?;
     if before.is_some() {
         tracing::warn!(replica.id = %replica, "the lease had run out: this replica begins again, without lanes");

@@ -1,13 +1,16 @@
 //! Where each environment's requests go, and within which limits.
 
-use std::collections::{HashMap, HashSet};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
 
 use crate::{device::EnvironmentId, pingone::Client};
 
 /// How fast an environment may be sent to.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Limits {
-    /// Requests per second; above zero.
+    /// Requests per second; above zero, infinite: no limit.
     pub rate: f64,
     /// Requests at once; at least one.
     pub max_in_flight: u32,
@@ -20,6 +23,8 @@ pub struct Route {
     pub client: Client,
     /// Within its limits.
     pub limits: Limits,
+    /// The licence whose rate it shares with others: one of [`Routes::limit_groups`].
+    pub limit_group: Option<Arc<str>>,
 }
 
 /// The environments that are served.
@@ -31,6 +36,8 @@ pub struct Routes {
     pub default: Option<Route>,
     /// Which others; nothing: any.
     pub default_serves: Option<HashSet<EnvironmentId>>,
+    /// The licences whose rate several environments share: requests per second.
+    pub limit_groups: HashMap<Arc<str>, f64>,
     /// Whether other replicas send for environments that have no route here: this one only records their jobs.
     pub elsewhere: bool,
 }

@@ -1,124 +1,110 @@
-//! Finds what is due in our lanes, claims what limits allow in the next moment, and has it sent.
+//! Claims what limits allow in the next moment, and has it staged to start.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::{HashMap, HashSet}, sync::Arc, time::Duration};
 
-use tokio::time::Instant;
+use tokio::{sync::OwnedSemaphorePermit, time::Instant};
 
 use super::{
     Core,
-    gate::Desk,
-    send::{self, Attempt, InHand, Place},
+    flow::Waiting,
+    send::{self, Attempt, InHand},
 };
-use crate::store::{Head, StoreError};
+use crate::{
+    device::EnvironmentId,
+    job::JobId,
+    store::{Candidate, Claim, StoreError},
+};
 
-/// Claims are made just in time: for what may start this soon.
-pub(super) const HORIZON: Duration = Duration::from_millis(250);
-/// Finds everything without a hint.
-const POLL_EVERY: Duration = Duration::from_secs(1);
-/// Two looks are never closer: hints come in swarms.
-const LOOK_APART: Duration = Duration::from_millis(2);
-const OVERDUE_AT_ONCE: u32 = 1000;
+/// Jobs claimed by one statement.
+const CLAIMED_AT_ONCE: usize = 1000;
+/// Two looks are never closer: what comes free in between is claimed together.
+const CLAIM_APART: Duration = Duration::from_millis(1);
+const LOOK_LATEST: Duration = Duration::from_secs(1);
 
-/// Schedules until the engine stops.
+/// Claims until the engine stops.
 pub(super) async fn run(core: Arc<Core>) {
     while !core.stopping.is_cancelled() {
-        let look_again = match run_once(&core).await {
-            Ok(look_again) => look_again,
+        let again = match run_once(&core).await {
+            Ok(again) => again,
             Err(error) => {
-                tracing::warn!(%error, "what is due could not be read");
+                tracing::warn!(%error, "nothing could be claimed");
+                tokio::time::sleep(LOOK_LATEST / 4).await;
                 None
             }
         };
-        let wait =
-            look_again.map_or(POLL_EVERY, |at| at.saturating_duration_since(Instant::now()).min(POLL_EVERY));
-        tokio::time::sleep(LOOK_APART).await;
+        tokio::time::sleep(CLAIM_APART).await;
+        let latest = Instant::now() + LOOK_LATEST;
         tokio::select! {
-            () = tokio::time::sleep(wait) => {}
+            () = tokio::time::sleep_until(again.map_or(latest, |at| at.min(latest))) => {}
             () = core.wake.notified() => {}
             () = core.stopping.cancelled() => {}
         }
     }
 }
 
-/// One look at all our lanes. Says when the next is worth it, where that is known.
+/// Claims once. Says when the next look is worth it, where that is known.
 async fn run_once(core: &Arc<Core>) -> Result<Option<Instant>, StoreError> {
-    let lanes = core.lanes.owned(Instant::now());
-    if lanes.is_empty() {
-        return Ok(None);
+    let asked = Instant::now();
+    let room = core.permits.available_permits().min(CLAIMED_AT_ONCE);
+    let wanted = u32::try_from(room).unwrap_or_default();
+    // Where saving lags there is no room: whoever saves wakes us.
+    let Ok(permits) = Arc::clone(&core.permits).try_acquire_many_owned(wanted.max(1)) else { return Ok(None) };
+    let picked = core.board().pick(asked, permits.num_permits());
+    if !picked.expired.is_empty() {
+        let ended = core.store.end_if_overdue(&picked.expired).await?;
+        core.watch.changed(&ended);
+        core.hints.jobs(&ended);
     }
-    let ended = core.store.end_overdue(&lanes, OVERDUE_AT_ONCE).await?;
-    core.watch.changed(&ended);
-    core.hints.jobs(&ended);
-
-    let statuses = core.store.find_environments(&lanes).await?;
-    let now = Instant::now();
-    let mut look_again: Option<Instant> = None;
-    let mut wanted = Vec::new();
-    {
-        let mut desks = core.desks();
-        // Whoever has nothing unfinished has no backlog.
-        desks.values_mut().for_each(|desk| desk.backlog = false);
-        for status in &statuses {
-            let Some(route) = core.routes.find(status.id) else { continue };
-            let desk = desks.entry(status.id).or_insert_with(|| Desk::new(route.limits, now));
-            desk.gate.adopt(now, status);
-            let slots = u32::try_from(desk.slots.available_permits()).unwrap_or(u32::MAX);
-            let places = desk.gate.places(now, now + HORIZON).min(slots);
-            desk.backlog = places == 0;
-            if places > 0 {
-                wanted.push((status.id, places));
-            } else if let Some(opens) = desk.gate.opens(now).filter(|_| slots > 0) {
-                look_again = Some(look_again.map_or(opens, |at| at.min(opens)));
-            }
-        }
+    // The windows gave jobs away: they may be filled again while these are claimed.
+    core.look.notify_one();
+    if picked.jobs.is_empty() {
+        return Ok(picked.again);
     }
-    if wanted.is_empty() {
-        return Ok(look_again);
-    }
-    let heads = core.store.find_heads(&wanted).await?;
-    for (environment, places) in &wanted {
-        let found = heads.iter().filter(|head| head.device.environment == *environment).count();
-        if found >= *places as usize {
-            let mut desks = core.desks();
-            let Some(desk) = desks.get_mut(environment) else { continue };
-            desk.backlog = true;
-            // More is due than was looked for: look again when these are on their way.
-            let soon = now + HORIZON / 2;
-            look_again = Some(look_again.map_or(soon, |at| at.min(soon)));
-        }
-    }
-    send_due(core, heads).await?;
-    Ok(look_again)
+    let full = picked.jobs.len() == permits.num_permits();
+    claim(core, picked.jobs, permits, asked).await?;
+    Ok(if full { Some(Instant::now()) } else { picked.again })
 }
 
-/// Claims the heads that get a place, and sends what was claimed.
-async fn send_due(core: &Arc<Core>, heads: Vec<Head>) -> Result<(), StoreError> {
-    let asked_at = Instant::now();
-    let mut placed: Vec<(Head, InHand, Place)> = Vec::with_capacity(heads.len());
-    for head in heads {
-        let environment = head.device.environment;
-        if !core.schedules(environment) {
-            continue;
-        }
-        let Some(in_hand) = InHand::new(core, head.id) else { continue };
-        if let Some(place) = Place::take(core, environment, asked_at + HORIZON) {
-            placed.push((head, in_hand, place));
+async fn claim(
+    core: &Arc<Core>,
+    jobs: Vec<Waiting>,
+    mut permits: OwnedSemaphorePermit,
+    asked: Instant,
+) -> Result<(), StoreError> {
+    let mut wanted: HashMap<JobId, (Waiting, InHand)> = HashMap::with_capacity(jobs.len());
+    for job in jobs {
+        if let Some(in_hand) = InHand::new(core, job.id).filter(|_| core.schedules(job.device.environment)) {
+            wanted.insert(job.id, (job, in_hand));
         }
     }
-    if placed.is_empty() {
-        return Ok(());
+    let mut candidates: Vec<Candidate> = wanted
+        .values()
+        .map(|(job, _)| Candidate { id: job.id, run: job.run, attempt: job.attempt, lapsed: job.lapsed })
+        .collect();
+    // One order for all: two that claim the same jobs wait for each other, never in a circle.
+    candidates.sort_by_key(|candidate| (candidate.id.lane(), candidate.id));
+    let claimed = match core.store.claim(&candidates).await {
+        Ok(claimed) => claimed,
+        Err(error) => {
+            // They may be claimed or not: they are read again, and a claim nobody uses lapses.
+            core.board().hint(|lane| wanted.keys().any(|job| job.lane() == lane), true);
+            return Err(error);
+        }
+    };
+    core.watch.changed(&claimed);
+    core.hints.jobs(&claimed);
+    let mut taken: Vec<(Waiting, InHand)> = claimed.iter().filter_map(|id| wanted.remove(id)).collect();
+    taken.sort_by_key(|(job, _)| (job.due_at, job.id));
+    let mut environments: HashSet<EnvironmentId> = HashSet::new();
+    for (mut job, in_hand) in taken {
+        job.attempt += 1;
+        environments.insert(job.device.environment);
+        let claim = Claim { id: job.id, run: job.run, attempt: job.attempt };
+        let Some(permit) = permits.split(1) else { break };
+        send::stage(core, Attempt { claim, job, permit, in_hand }, asked);
     }
-    let heads: Vec<Head> = placed.iter().map(|(head, _, _)| head.clone()).collect();
-    let claims = core.store.claim(&heads).await?;
-    let mut running = Vec::with_capacity(claims.len());
-    for (head, in_hand, place) in placed {
-        // Gone or taken in between: its place is given back.
-        let Some(claim) = claims.iter().find(|claim| claim.id == head.id) else { continue };
-        running.push(head.id);
-        let (device, trace_parent) = (head.device, head.trace_parent);
-        send::spawn(core, Attempt { claim: *claim, device, trace_parent, in_hand, place, asked_at });
+    for environment in environments {
+        send::kick(core, environment);
     }
-    core.watch.changed(&running);
-    core.hints.jobs(&running);
     Ok(())
 }

@@ -1,21 +1,27 @@
 //! Records jobs: calls that come while one commit is in flight leave together with the next. What can be sent at once is born
 //! claimed and sent as soon as it is durable.
 
-use std::{collections::HashSet, sync::Arc};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 
+use time::OffsetDateTime;
 use tokio::{
-    sync::{mpsc, oneshot},
+    sync::{OwnedSemaphorePermit, mpsc, oneshot},
     time::Instant,
 };
 
 use super::{
-    Core,
-    schedule::HORIZON,
-    send::{self, Attempt, InHand, Place},
+    Core, QueueLimits,
+    flow::Waiting,
+    look,
+    send::{self, Attempt, InHand},
 };
 use crate::{
     device::EnvironmentId,
-    job::{JobId, NewJob},
+    job::{JobId, NewJob, Priority},
     store::{Claim, Recorded, StoreError, Submission},
 };
 
@@ -29,6 +35,14 @@ pub enum SubmitError {
     /// Postgres did not take it. It may be recorded all the same where an answer was lost.
     #[error(transparent)]
     Store(#[from] Arc<StoreError>),
+    /// As many jobs wait in its environment as may.
+    #[error("{waiting} jobs wait in environment {environment}, as many as may")]
+    QueueFull {
+        /// Which.
+        environment: EnvironmentId,
+        /// How many.
+        waiting: u64,
+    },
     /// The engine has stopped.
     #[error("the engine has stopped")]
     Stopped,
@@ -39,8 +53,8 @@ pub enum SubmitError {
 pub struct Submitted {
     /// Its id.
     pub id: JobId,
-    /// Whether an earlier call had recorded it.
-    pub earlier: bool,
+    /// When it was recorded and whether its first attempt was claimed with it; nothing where it was recorded before.
+    pub now: Option<(OffsetDateTime, bool)>,
 }
 
 /// Through which jobs are recorded. Cheap to clone.
@@ -76,8 +90,63 @@ pub(super) async fn run(core: Arc<Core>, mut calls: mpsc::Receiver<Call>) {
     let mut known = HashSet::new();
     let mut gathered = Vec::with_capacity(GROUP_AT_MOST);
     while calls.recv_many(&mut gathered, GROUP_AT_MOST).await > 0 {
-        let group = std::mem::take(&mut gathered);
+        let mut group = Vec::with_capacity(gathered.len());
+        for call in gathered.drain(..) {
+            match core.backlogs.admit(call.job.device.environment, call.job.priority) {
+                Ok(()) => group.push(call),
+                Err(full) => drop(call.reply.send(Err(full))),
+            }
+        }
         record(&core, group, &mut known).await;
+    }
+}
+
+/// How many jobs wait where, as their owners said last and as was recorded here since.
+#[derive(Debug)]
+pub(super) struct Backlogs {
+    limits: QueueLimits,
+    waiting: Mutex<HashMap<EnvironmentId, [u64; 2]>>,
+}
+
+const BACKLOGS_EVERY: Duration = Duration::from_secs(1);
+
+impl Backlogs {
+    pub(super) fn new(limits: QueueLimits) -> Self {
+        Self { limits, waiting: Mutex::default() }
+    }
+
+    fn waiting(&self) -> MutexGuard<'_, HashMap<EnvironmentId, [u64; 2]>> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Makes room for one more, if there is.
+    fn admit(&self, environment: EnvironmentId, priority: Priority) -> Result<(), SubmitError> {
+        let (kind, most) = match priority {
+            Priority::Interactive => (0, self.limits.interactive),
+            Priority::Bulk => (1, self.limits.bulk),
+        };
+        let mut waiting = self.waiting();
+        let count = &mut waiting.entry(environment).or_default()[kind];
+        if *count >= u64::from(most) {
+            return Err(SubmitError::QueueFull { environment, waiting: *count });
+        }
+        *count += 1;
+        Ok(())
+    }
+}
+
+/// Keeps the backlogs true, for as long as it runs.
+pub(super) async fn watch_backlogs(core: Arc<Core>) {
+    loop {
+        match core.store.find_backlogs().await {
+            Ok(found) => {
+                let count = |stored: i64| u64::try_from(stored).unwrap_or_default();
+                let waiting = found.into_iter().map(|(id, interactive, bulk)| (id, [count(interactive), count(bulk)]));
+                *core.backlogs.waiting() = waiting.collect();
+            }
+            Err(error) => tracing::debug!(%error, "the backlogs could not be read"),
+        }
+        tokio::time::sleep(BACKLOGS_EVERY).await;
     }
 }
 
@@ -114,46 +183,105 @@ async fn record_group(
     if !unknown.is_empty() {
         core.store.register_environments(&unknown.iter().copied().collect::<Vec<_>>()).await?;
         known.extend(unknown);
+        // A hold or a pause may be stored of it: it is known before anything is sent.
+        look::adopt(core).await?;
     }
     let asked_at = Instant::now();
-    let places: Vec<Option<(Place, InHand)>> =
-        group.iter().map(|call| place_for(core, &call.job, asked_at)).collect();
+    let places: Vec<Option<Promise>> = group.iter().map(|call| promise(core, &call.job, asked_at)).collect();
     let submissions: Vec<Submission> = group
         .iter()
         .zip(&places)
         .map(|(call, place)| Submission { job: call.job.clone(), born_claimed: place.is_some() })
         .collect();
-    let recorded = core.store.submit(&submissions).await?;
-
-    let mut submitted = Vec::with_capacity(group.len());
-    for ((call, place), recorded) in group.iter().zip(places).zip(recorded) {
-        let id = match recorded {
-            Recorded::Earlier(id) => {
-                submitted.push(Submitted { id, earlier: true });
-                continue;
-            }
-            Recorded::New => call.job.id,
-        };
-        submitted.push(Submitted { id, earlier: false });
-        if let Some((place, in_hand)) = place {
-            let claim = Claim { id, run: 1, attempt: 1, expires_in: call.job.time_to_live };
-            let (device, trace_parent) = (call.job.device, call.job.trace_parent.clone());
-            send::spawn(core, Attempt { claim, device, trace_parent, in_hand, place, asked_at });
-        } else if core.schedules(call.job.device.environment) {
-            core.wake.notify_one();
-        } else {
-            core.hints.lanes(std::iter::once(id.lane()));
+    let recorded = core.store.submit(&submissions).await;
+    for (call, _) in group.iter().zip(&places).filter(|(_, place)| place.is_some()) {
+        if let Some(desk) = core.board().get_mut(call.job.device.environment) {
+            desk.settle(call.job.priority);
         }
     }
+
+    let mut submitted = Vec::with_capacity(group.len());
+    let mut begun = HashSet::new();
+    let mut waiting = HashSet::new();
+    for ((call, place), recorded) in group.iter().zip(places).zip(recorded?) {
+        let (id, environment) = (call.job.id, call.job.device.environment);
+        let created_at = match recorded {
+            Recorded::Earlier(id) => {
+                submitted.push(Submitted { id, now: None });
+                continue;
+            }
+            Recorded::Before => {
+                submitted.push(Submitted { id, now: None });
+                waiting.insert(environment);
+                continue;
+            }
+            Recorded::New(created_at) => created_at,
+        };
+        submitted.push(Submitted { id, now: Some((created_at, place.is_some())) });
+        match place {
+            Some(Promise { permit, in_hand }) => {
+                let claim = Claim { id, run: 1, attempt: 1 };
+                let job = waits(&call.job, created_at, asked_at);
+                send::stage(core, Attempt { claim, job, permit, in_hand }, asked_at);
+                begun.insert(environment);
+            }
+            None => drop(waiting.insert(environment)),
+        }
+    }
+    for environment in begun {
+        send::kick(core, environment);
+    }
+    tell(core, &waiting);
     Ok(submitted)
 }
 
-/// A place for a job that is not recorded yet, if it can be sent at once from here.
-fn place_for(core: &Arc<Core>, job: &NewJob, now: Instant) -> Option<(Place, InHand)> {
+/// Who schedules these environments is to look at what waits there.
+fn tell(core: &Core, waiting: &HashSet<EnvironmentId>) {
+    if waiting.is_empty() {
+        return;
+    }
+    let (ours, others): (Vec<EnvironmentId>, Vec<EnvironmentId>) =
+        waiting.iter().partition(|environment| core.schedules(**environment));
+    if !ours.is_empty() {
+        core.board().hint(|lane| ours.iter().any(|environment| environment.lane() == lane), false);
+        core.look.notify_one();
+    }
+    core.hints.lanes(others.into_iter().map(EnvironmentId::lane));
+}
+
+/// A place for a job that is not recorded yet.
+struct Promise {
+    permit: OwnedSemaphorePermit,
+    in_hand: InHand,
+}
+
+/// A place, if the job can be sent at once from here.
+fn promise(core: &Arc<Core>, job: &NewJob, now: Instant) -> Option<Promise> {
     let environment = job.device.environment;
-    if !core.schedules(environment) || core.desks().get(&environment).is_some_and(|desk| desk.backlog) {
+    if !core.schedules(environment) {
         return None;
     }
-    let place = Place::take(core, environment, now + HORIZON)?;
-    Some((place, InHand::new(core, job.id)?))
+    let permit = Arc::clone(&core.permits).try_acquire_owned().ok()?;
+    let admitted = core.board().get_mut(environment).is_some_and(|desk| desk.admit(job.priority, now));
+    if !admitted {
+        return None;
+    }
+    Some(Promise { permit, in_hand: InHand::new(core, job.id)? })
+}
+
+fn waits(job: &NewJob, created_at: OffsetDateTime, asked_at: Instant) -> Waiting {
+    Waiting {
+        id: job.id,
+        device: job.device,
+        flow: job.priority.flow(),
+        run: 1,
+        attempt: 1,
+        due_at: created_at,
+        expires: asked_at + job.time_to_live,
+        lapsed: None,
+        repeated: false,
+        requested_at: created_at,
+        requested: asked_at,
+        trace_parent: job.trace_parent.clone(),
+    }
 }

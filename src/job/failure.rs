@@ -21,11 +21,13 @@ pub enum Reason {
     CredentialRefused,
     /// Not understood: not JSON, too large, another device's id, a redirect.
     Protocol,
+    /// The device was blocked anew after the request was made: left alone on purpose.
+    Reblocked,
 }
 
 impl Reason {
     /// Every reason, for tables and tests.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::NotFound,
         Self::Forbidden,
         Self::Rejected,
@@ -34,6 +36,7 @@ impl Reason {
         Self::RateLimited,
         Self::CredentialRefused,
         Self::Protocol,
+        Self::Reblocked,
     ];
 
     /// The name in the contract (`Job.error.reason`) and in the store.
@@ -48,6 +51,7 @@ impl Reason {
             Self::RateLimited => "UPSTREAM_RATE_LIMITED",
             Self::CredentialRefused => "UPSTREAM_CREDENTIAL_REFUSED",
             Self::Protocol => "UPSTREAM_PROTOCOL",
+            Self::Reblocked => "DEVICE_REBLOCKED",
         }
     }
 

@@ -26,19 +26,26 @@ pub enum Verdict {
     Expire,
     /// Another attempt after this wait, or the end of its time, whichever comes first.
     Retry(Duration),
+    /// As [`Retry`](Self::Retry), but this attempt cost nothing: others go first.
+    Postpone(Duration),
     /// Another attempt when its environment sends again; this one cost nothing.
     Spare,
 }
 
-/// Decides what a failed attempt means.
+/// Decides what a failed attempt means. A `probe` found out whether PingOne answers again: where the failure may pass, it costs the
+/// job nothing.
 #[must_use]
 pub fn judge(
     standing: Standing,
     failure: &Failure,
+    probe: bool,
     policy: &RetryPolicy,
     rng: &mut fastrand::Rng,
 ) -> Verdict {
     let retry = |allowed: u32, asked: Option<Duration>, rng: &mut fastrand::Rng| match standing.attempts {
+        attempts if probe => {
+            Verdict::Postpone(policy.delay(attempts, asked, rng).min(standing.expires_in))
+        }
         attempts if attempts >= allowed => Verdict::Fail,
         attempts => Verdict::Retry(policy.delay(attempts, asked, rng).min(standing.expires_in)),
     };
@@ -50,8 +57,8 @@ pub fn judge(
         RetryHint::Hold(_) | RetryHint::Credential => Verdict::Spare,
     };
     match verdict {
-        Verdict::Retry(_) | Verdict::Spare if standing.cancel_requested => Verdict::Cancel,
-        Verdict::Retry(_) | Verdict::Spare if standing.expires_in.is_zero() => Verdict::Expire,
+        Verdict::Retry(_) | Verdict::Postpone(_) | Verdict::Spare if standing.cancel_requested => Verdict::Cancel,
+        Verdict::Retry(_) | Verdict::Postpone(_) | Verdict::Spare if standing.expires_in.is_zero() => Verdict::Expire,
         decided => decided,
     }
 }
@@ -75,7 +82,7 @@ mod tests {
 
     fn decide(attempts: u32, cancel_requested: bool, expires_in: u64, hint: RetryHint) -> Verdict {
         let standing = Standing { attempts, cancel_requested, expires_in: Duration::from_secs(expires_in) };
-        judge(standing, &failure(hint), &RetryPolicy::default(), &mut fastrand::Rng::with_seed(7))
+        judge(standing, &failure(hint), false, &RetryPolicy::default(), &mut fastrand::Rng::with_seed(7))
     }
 
     #[test]
@@ -105,6 +112,16 @@ mod tests {
     fn a_limit_or_a_refused_credential_costs_nothing_however_often() {
         assert_eq!(decide(10, false, 900, RetryHint::Hold(None)), Verdict::Spare);
         assert_eq!(decide(10, false, 900, RetryHint::Credential), Verdict::Spare);
+    }
+
+    #[test]
+    fn a_probe_costs_nothing_however_often_unless_it_settles_the_job() {
+        let standing =
+            Standing { attempts: 10, cancel_requested: false, expires_in: Duration::from_secs(900) };
+        let mut probe =
+            |hint| judge(standing, &failure(hint), true, &RetryPolicy::default(), &mut fastrand::Rng::with_seed(7));
+        assert!(matches!(probe(RetryHint::Backoff), Verdict::Postpone(_)));
+        assert_eq!(probe(RetryHint::Never), Verdict::Fail);
     }
 
     #[test]

@@ -6,7 +6,7 @@ use time::OffsetDateTime;
 
 use crate::device::{DeviceRef, Snapshot};
 
-use super::{Failure, JobId, Priority};
+use super::{Failure, JobId, NewJob, Priority};
 
 /// How far a job has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -67,6 +67,8 @@ pub struct Attempt {
     pub run: u32,
     /// Counted from 1 within the run.
     pub number: u32,
+    /// Whether the device was only read.
+    pub read: bool,
     /// When it began.
     pub started_at: OffsetDateTime,
     /// How long it took.
@@ -128,6 +130,76 @@ pub struct Job {
     pub revision: i64,
     /// The attempt of the present run that succeeded.
     pub success: Option<Attempt>,
+    /// The job whose request answered this one too.
+    pub answered_by: Option<JobId>,
+}
+
+/// What PingOne's confirmation made of a job.
+#[derive(Debug, Clone)]
+pub struct Confirmed {
+    /// When the job ended.
+    pub completed_at: OffsetDateTime,
+    /// The attempt that was confirmed.
+    pub attempt: Attempt,
+    /// The device, as PingOne described it.
+    pub snapshot: Snapshot,
+}
+
+impl Job {
+    /// A job just recorded at `created_at`; `running` where its first attempt was claimed with it.
+    #[must_use]
+    pub fn recorded(new: NewJob, created_at: OffsetDateTime, running: bool) -> Self {
+        let attempt = u32::from(running);
+        let phase = Phase { run: 1, attempt, leased: running, cancel_requested: false, ended: false };
+        let (state, wait) = match running {
+            true => (State::Running, None),
+            false => (State::Pending, Some(Wait::Turn(new.priority.flow()))),
+        };
+        Self {
+            id: new.id,
+            device: new.device,
+            caller: new.caller.as_str().to_owned(),
+            request_id: new.request_id,
+            reason: new.reason,
+            ticket: new.ticket,
+            on_behalf_of: new.on_behalf_of,
+            priority: new.priority,
+            time_to_live: new.time_to_live,
+            created_at,
+            expires_at: created_at + new.time_to_live,
+            updated_at: created_at,
+            completed_at: None,
+            next_attempt_at: (!running).then_some(created_at),
+            cancel_requested_at: None,
+            state,
+            snapshot: None,
+            error: None,
+            attempt_count: attempt,
+            run: 1,
+            wait,
+            revision: phase.revision(),
+            success: None,
+            answered_by: None,
+        }
+    }
+
+    /// The same job once PingOne has confirmed it at the first attempt of its first run, with no cancel in between.
+    #[must_use]
+    pub fn confirmed(self, confirmed: &Confirmed) -> Self {
+        let phase = Phase { run: 1, attempt: 1, leased: false, cancel_requested: false, ended: true };
+        Self {
+            state: State::Succeeded,
+            completed_at: Some(confirmed.completed_at),
+            updated_at: confirmed.completed_at,
+            next_attempt_at: None,
+            snapshot: Some(confirmed.snapshot.clone()),
+            attempt_count: 1,
+            wait: None,
+            revision: phase.revision(),
+            success: Some(confirmed.attempt.clone()),
+            ..self
+        }
+    }
 }
 
 /// What a pending job waits for.
@@ -146,8 +218,35 @@ pub enum Wait {
     Backoff(OffsetDateTime),
     /// No live replica schedules its lane.
     Worker,
-    /// Its turn: the limits of its environment.
-    Turn,
+    /// An operator paused its environment, or everything.
+    Paused {
+        /// Since when.
+        since: OffsetDateTime,
+        /// Who.
+        by: String,
+        /// Why.
+        reason: String,
+    },
+    /// PingOne fails or cannot be reached.
+    Circuit {
+        /// Since when.
+        since: OffsetDateTime,
+        /// How it failed.
+        error: String,
+        /// When it is tried again.
+        retry_at: OffsetDateTime,
+    },
+    /// Its turn in this flow: the limits of its environment.
+    Turn(i64),
+}
+
+/// Whose turn comes before a job's.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Turn {
+    /// Jobs that are sent before it.
+    pub ahead: u64,
+    /// How many a second its environment sends, where that is known.
+    pub rate: Option<f64>,
 }
 
 /// How far a run has come between two visible changes: what [`revision`](Phase::revision) is made of.

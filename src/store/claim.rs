@@ -12,20 +12,56 @@ use crate::{
 
 /// How long a claim holds: longer than an attempt can last, so that no second one overlaps it.
 pub const LEASE: Duration = Duration::from_secs(20);
+/// How long after its claim was asked for a request may start: who cancels a claimed job waits that long for a true answer.
+pub const SEND_WINDOW: Duration = Duration::from_millis(400);
+/// Jobs due this soon are shown too: whoever reads is there when their time comes.
+const DUE_SOON: Duration = Duration::from_secs(1);
 
-/// A job that is due and that nobody holds.
+/// A place in the order of a flow.
+pub type Place = (OffsetDateTime, JobId);
+
+/// From where in a flow to read how many jobs.
+#[derive(Debug, Clone, Copy)]
+pub struct Stretch {
+    /// Whose jobs.
+    pub environment: EnvironmentId,
+    /// Of which flow.
+    pub flow: i64,
+    /// Behind this place; nothing: from the start.
+    pub after: Option<Place>,
+    /// So many at most.
+    pub at_most: u32,
+}
+
+/// An unfinished job, as it was seen.
 #[derive(Debug, Clone)]
 pub struct Head {
     /// Its id.
     pub id: JobId,
     /// What to unblock.
     pub device: DeviceRef,
+    /// Its flow.
+    pub flow: i64,
     /// Its run.
     pub run: u32,
     /// Claims of that run so far.
     pub attempt: u32,
-    /// When the last claim would have ended, had it not been given up: its owner died without a word.
+    /// Since when it may be sent.
+    pub due_at: OffsetDateTime,
+    /// How long until then.
+    pub due_in: Duration,
+    /// How long until it expires.
+    pub expires_in: Duration,
+    /// How long somebody's claim of it holds still.
+    pub leased_for: Duration,
+    /// When the last claim ended without having been given up: its owner died without a word, or may yet.
     pub lapsed: Option<OffsetDateTime>,
+    /// Whether a request for it may have reached PingOne before.
+    pub repeated: bool,
+    /// When its run was asked for.
+    pub requested_at: OffsetDateTime,
+    /// How long ago that was.
+    pub age: Duration,
     /// The W3C trace context of the call that made the job.
     pub trace_parent: Option<String>,
 }
@@ -39,34 +75,77 @@ pub struct Claim {
     pub run: u32,
     /// The number of this claim within the run: the fence of what is written about it.
     pub attempt: u32,
-    /// How long until the job expires.
-    pub expires_in: Duration,
+}
+
+/// A job to claim, as it was seen.
+#[derive(Debug, Clone, Copy)]
+pub struct Candidate {
+    /// Its id.
+    pub id: JobId,
+    /// Its run.
+    pub run: u32,
+    /// Claims of that run so far.
+    pub attempt: u32,
+    /// When the last of them ended without a word.
+    pub lapsed: Option<OffsetDateTime>,
+}
+
+/// What a sweep found of one flow.
+#[derive(Debug, Clone, Copy)]
+pub struct Swept {
+    /// Whose.
+    pub environment: EnvironmentId,
+    /// Which flow.
+    pub flow: i64,
+    /// How many unfinished jobs it has.
+    pub count: i64,
+    /// Since when the first that nobody holds is due.
+    pub first_due_at: Option<OffsetDateTime>,
+    /// Whether some have no time left, or a cancel upon them, and nobody holds them.
+    pub overdue: bool,
 }
 
 impl Store {
-    /// Up to `limit` due jobs of each environment, interactive ones first, then the longest due.
+    /// The unfinished jobs of each stretch in its order, those that somebody holds too.
     ///
     /// # Errors
     /// [`StoreError`] when Postgres cannot say.
-    pub async fn find_heads(&self, environments: &[(EnvironmentId, u32)]) -> Result<Vec<Head>, StoreError> {
+    pub async fn find_heads(&self, stretches: &[Stretch]) -> Result<Vec<Head>, StoreError> {
         let rows = sqlx::query!(
             r#"
-            select r.job_id, r.environment_id, r.run, r.attempt, j.user_id, j.device_id, j.trace_parent,
-                   case when r.lease_until > '-infinity' then r.lease_until end as lapsed
-            from unnest($1::smallint[], $2::uuid[], $3::int[]) as e (lane, environment_id, at_most)
+            select r.job_id, r.environment_id, r.flow, r.run, r.attempt, r.due_at, r.expires_at,
+                   case when r.lease_until > '-infinity' then r.lease_until end as lease_until,
+                   j.user_id, j.device_id, j.trace_parent, coalesce(d.requested_at, j.created_at) as "requested_at!",
+                   a.job_id is not null as "repeated!", now() as "now!"
+            from unnest($1::smallint[], $2::uuid[], $3::bigint[], $4::timestamptz[], $5::uuid[], $6::bigint[])
+                 with ordinality as e (lane, environment_id, flow, after_due_at, after_job_id, at_most, number)
             cross join lateral (
                 select * from ready
-                where ready.lane = e.lane and ready.environment_id = e.environment_id
-                  and due_at <= now() and lease_until < now() and expires_at > now() and not cancel_requested
-                order by flow, due_at, ready.job_id
+                where ready.lane = e.lane and ready.environment_id = e.environment_id and ready.flow = e.flow
+                  and (ready.due_at, ready.job_id) > (e.after_due_at, e.after_job_id)
+                  and ready.due_at <= now() + $7::bigint * interval '1 microsecond'
+                order by ready.due_at, ready.job_id
                 limit e.at_most
             ) r
-            join job j on j.lane = r.lane and j.job_id = r.job_id
-            order by r.lane, r.environment_id, r.flow, r.due_at, r.job_id
+            -- One by one: whatever the planner believes of these tables' sizes, a few rows are looked up by key.
+            cross join lateral (select * from job where job.lane = r.lane and job.job_id = r.job_id limit 1) j
+            left join lateral (
+                select requested_at from redrive
+                where redrive.lane = r.lane and redrive.job_id = r.job_id and redrive.run = r.run and r.run > 1 limit 1
+            ) d on true
+            left join lateral (
+                select attempt.job_id from attempt
+                where attempt.lane = r.lane and attempt.job_id = r.job_id and r.attempt > 0 limit 1
+            ) a on true
+            order by e.number, r.due_at, r.job_id
             "#,
-            &column(environments, |(environment, _)| environment.lane().number()),
-            &column(environments, |(environment, _)| environment.as_uuid()),
-            &column(environments, |(_, limit)| stored_count(*limit)),
+            &column(stretches, |stretch| stretch.environment.lane().number()),
+            &column(stretches, |stretch| stretch.environment.as_uuid()),
+            &column(stretches, |stretch| stretch.flow),
+            &column(stretches, |stretch| stretch.after.map_or(OffsetDateTime::UNIX_EPOCH, |(due_at, _)| due_at)),
+            &column(stretches, |stretch| stretch.after.map_or(JobId::first(), |(_, id)| id).as_uuid()),
+            &column(stretches, |stretch| i64::from(stretch.at_most)),
+            micros(DUE_SOON),
         )
         .fetch_all(&self.pool)
         .await?;
@@ -79,22 +158,30 @@ impl Store {
                     user: UserId::from(row.user_id),
                     device: DeviceId::from(row.device_id),
                 },
+                flow: row.flow,
                 run: count(row.run),
                 attempt: count(row.attempt),
-                lapsed: row.lapsed,
+                due_at: row.due_at,
+                due_in: between(row.now, row.due_at),
+                expires_in: between(row.now, row.expires_at),
+                leased_for: row.lease_until.map(|until| between(row.now, until)).unwrap_or_default(),
+                lapsed: row.lease_until,
+                repeated: row.repeated || row.run > 1 || row.lease_until.is_some(),
+                requested_at: row.requested_at,
+                age: between(row.requested_at, row.now),
                 trace_parent: row.trace_parent,
             })
             .collect())
     }
 
-    /// Takes those of `heads` that are still as they were seen. A claim that lapsed before is recorded as an attempt whose
-    /// effect nobody knows.
+    /// Takes those of `candidates` that are still as they were seen; says which. A claim that lapsed before is recorded as an
+    /// attempt whose effect nobody knows.
     ///
     /// # Errors
     /// [`StoreError`]: then nothing is claimed, or claims nobody uses will lapse.
-    pub async fn claim(&self, heads: &[Head]) -> Result<Vec<Claim>, StoreError> {
-        let (lanes, ids) = keys(heads, |head| head.id);
-        let rows = sqlx::query!(
+    pub async fn claim(&self, candidates: &[Candidate]) -> Result<Vec<JobId>, StoreError> {
+        let (lanes, ids) = keys(candidates, |candidate| candidate.id);
+        let claimed = sqlx::query_scalar!(
             r#"
             with seen as (
                 select * from unnest($1::smallint[], $2::uuid[], $3::int[], $4::int[], $5::timestamptz[])
@@ -106,7 +193,7 @@ impl Store {
                 where ready.lane = seen.lane and ready.job_id = seen.job_id
                   and ready.run = seen.run and ready.attempt = seen.attempt
                   and ready.lease_until < now() and ready.expires_at > now() and not ready.cancel_requested
-                returning ready.lane, ready.job_id, ready.run, ready.attempt, ready.expires_at, seen.lapsed
+                returning ready.lane, ready.job_id, ready.run, ready.attempt, seen.lapsed
             ), lost as (
                 insert into attempt (lane, job_id, run, number, started_at, duration_us, error_reason, error_message)
                 select lane, job_id, run, attempt - 1, lapsed - $6::bigint * interval '1 microsecond', $6::bigint,
@@ -114,44 +201,111 @@ impl Store {
                 from claimed where lapsed is not null
                 on conflict do nothing
             )
-            select job_id as "job_id!", run as "run!", attempt as "attempt!",
-                   expires_at as "expires_at!", now() as "now!"
-            from claimed
+            select job_id as "job_id!" from claimed
             "#,
             &lanes,
             &ids,
-            &column(heads, |head| stored_count(head.run)),
-            &column(heads, |head| stored_count(head.attempt)),
-            &column(heads, |head| head.lapsed) as &[Option<OffsetDateTime>],
+            &column(candidates, |candidate| stored_count(candidate.run)),
+            &column(candidates, |candidate| stored_count(candidate.attempt)),
+            &column(candidates, |candidate| candidate.lapsed) as &[Option<OffsetDateTime>],
             micros(LEASE),
             Reason::Timeout.name(),
         )
         .fetch_all(&self.pool)
         .await?;
+        Ok(claimed.into_iter().map(JobId::from).collect())
+    }
+
+    /// Renews a claim for a second request within the attempt. False when it may not be made: the job is cancelled, past its
+    /// time, or somebody else's.
+    ///
+    /// # Errors
+    /// [`StoreError`]: then the claim may be renewed or not.
+    pub async fn renew_claim(&self, claim: &Claim) -> Result<bool, StoreError> {
+        let renewed = sqlx::query!(
+            r#"
+            update ready set lease_until = now() + $5::bigint * interval '1 microsecond'
+            where lane = $1 and job_id = $2 and run = $3 and attempt = $4
+              and lease_until > now() and expires_at > now() and not cancel_requested
+            "#,
+            claim.id.lane().number(),
+            claim.id.as_uuid(),
+            stored_count(claim.run),
+            stored_count(claim.attempt),
+            micros(LEASE),
+        )
+        .execute(&self.pool)
+        .await?;
+        Ok(renewed.rows_affected() == 1)
+    }
+
+    /// Counts what is unfinished in `lanes`, and finds out what is due and overdue. Reads every row: for now and then.
+    ///
+    /// # Errors
+    /// [`StoreError`] when Postgres cannot say.
+    pub async fn sweep(&self, lanes: &[Lane]) -> Result<Vec<Swept>, StoreError> {
+        let rows = sqlx::query!(
+            r#"
+            select environment_id, flow, count(*) as "count!",
+                   min(due_at) filter (where lease_until < now() and due_at <= now()) as first_due_at,
+                   coalesce(bool_or(lease_until < now() and (expires_at <= now() or cancel_requested)), false) as "overdue!"
+            from ready where lane = any($1)
+            group by lane, environment_id, flow
+            "#,
+            &column(lanes, |lane| lane.number()),
+        )
+        .fetch_all(&self.pool)
+        .await?;
         Ok(rows
             .into_iter()
-            .map(|row| Claim {
-                id: row.job_id.into(),
-                run: count(row.run),
-                attempt: count(row.attempt),
-                expires_in: between(row.now, row.expires_at),
+            .map(|row| Swept {
+                environment: row.environment_id.into(),
+                flow: row.flow,
+                count: row.count,
+                first_due_at: row.first_due_at,
+                overdue: row.overdue,
             })
             .collect())
     }
 
-    /// Ends what waits in `lanes` and has no time left or a cancel upon it, at most `limit` jobs; says which.
+    /// Ends what waits in `environment` and has no time left or a cancel upon it, at most `limit` jobs; says which.
     ///
     /// # Errors
     /// [`StoreError`]: then nothing ended.
-    pub async fn end_overdue(&self, lanes: &[Lane], limit: u32) -> Result<Vec<JobId>, StoreError> {
+    pub async fn end_overdue(&self, environment: EnvironmentId, limit: u32) -> Result<Vec<JobId>, StoreError> {
+        let overdue = sqlx::query_scalar!(
+            r#"
+            select job_id from ready
+            where lane = $1 and environment_id = $2 and lease_until < now() and (expires_at <= now() or cancel_requested)
+            limit $3
+            "#,
+            environment.lane().number(),
+            environment.as_uuid(),
+            i64::from(limit),
+        )
+        .fetch_all(&self.pool)
+        .await?;
+        self.end_if_overdue(&overdue.into_iter().map(JobId::from).collect::<Vec<_>>()).await
+    }
+
+    /// Ends those of `ids` that wait and have no time left or a cancel upon them; says which.
+    ///
+    /// # Errors
+    /// [`StoreError`]: then nothing ended.
+    pub async fn end_if_overdue(&self, ids: &[JobId]) -> Result<Vec<JobId>, StoreError> {
+        if ids.is_empty() {
+            return Ok(Vec::new());
+        }
+        let (lanes, uuids) = keys(ids, |id| *id);
         let ended = sqlx::query_scalar!(
             r#"
             with overdue as (
-                select lane, job_id from ready
-                where lane = any($1) and lease_until < now() and (expires_at <= now() or cancel_requested)
-                order by lane, job_id
-                limit $2
-                for update skip locked
+                select ready.lane, ready.job_id from ready
+                join unnest($1::smallint[], $2::uuid[]) as t (lane, job_id)
+                  on ready.lane = t.lane and ready.job_id = t.job_id
+                where lease_until < now() and (expires_at <= now() or cancel_requested)
+                order by ready.lane, ready.job_id
+                for update of ready skip locked
             ), gone as (
                 delete from ready using overdue
                 where ready.lane = overdue.lane and ready.job_id = overdue.job_id
@@ -167,8 +321,8 @@ impl Store {
             select lane, job_id, run, case when cancel_requested then 5 else 6 end, attempt, spared from gone
             returning job_id
             "#,
-            &column(lanes, |lane| lane.number()),
-            i64::from(limit),
+            &lanes,
+            &uuids,
             micros(LEASE),
             Reason::Timeout.name(),
         )

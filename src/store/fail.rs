@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use super::{Claim, Store, StoreError, between, column, count, keys, micros, stored_count, stored_status};
 use crate::{
-    device::EnvironmentId,
+    device::{DeviceRef, EnvironmentId},
     job::{Failure, JobId, RetryHint, RetryPolicy, Standing, State, Verdict, judge},
 };
 
@@ -17,16 +17,22 @@ use crate::{
 pub struct Failed {
     /// What was claimed for it.
     pub claim: Claim,
-    /// The environment it was sent to: it may have to wait now.
-    pub environment: EnvironmentId,
+    /// What was to be unblocked; its environment may have to wait now.
+    pub device: DeviceRef,
     /// When it began.
     pub started_at: OffsetDateTime,
     /// How long it took.
     pub duration: Duration,
     /// Why it failed.
     pub failure: Failure,
+    /// Whether the device was only read.
+    pub read: bool,
+    /// Whether it was to find out if PingOne answers again: that costs the job nothing.
+    pub probe: bool,
     /// How long the environment must wait from now, where the failure says so.
     pub hold: Option<Duration>,
+    /// The rate at which it goes on from then on, where PingOne taught another.
+    pub learned_rate: Option<f64>,
 }
 
 /// What a failed attempt did to its job.
@@ -34,8 +40,13 @@ pub struct Failed {
 pub enum Ending {
     /// The job is over.
     Final(State),
-    /// It is tried again after this long.
-    Again(Duration),
+    /// It is tried again.
+    Again {
+        /// After this long.
+        wait: Duration,
+        /// Its new place in the order; nothing: the one it had.
+        due_at: Option<OffsetDateTime>,
+    },
     /// It had been superseded: recorded, and nothing else changed.
     Late,
 }
@@ -54,19 +65,19 @@ impl Store {
     ) -> Result<Vec<Ending>, StoreError> {
         let mut transaction = self.pool.begin().await?;
         let standing = lock(&mut transaction, group).await?;
-        let endings: Vec<(Ending, Option<Verdict>)> = group
+        let mut endings: Vec<(Ending, Option<Verdict>)> = group
             .iter()
             .map(|entry| match standing.get(&entry.claim.id) {
                 None => (Ending::Late, None),
                 Some(standing) => {
-                    let verdict = judge(*standing, &entry.failure, policy, rng);
+                    let verdict = judge(*standing, &entry.failure, entry.probe, policy, rng);
                     (ending_of(verdict), Some(verdict))
                 }
             })
             .collect();
         record_attempts(&mut transaction, group, &endings).await?;
         end(&mut transaction, group, &endings).await?;
-        give_back(&mut transaction, group, &endings).await?;
+        give_back(&mut transaction, group, &mut endings).await?;
         hold(&mut transaction, group).await?;
         transaction.commit().await?;
         Ok(endings.into_iter().map(|(ending, _)| ending).collect())
@@ -78,8 +89,8 @@ const fn ending_of(verdict: Verdict) -> Ending {
         Verdict::Fail => Ending::Final(State::Failed),
         Verdict::Cancel => Ending::Final(State::Cancelled),
         Verdict::Expire => Ending::Final(State::Expired),
-        Verdict::Retry(wait) => Ending::Again(wait),
-        Verdict::Spare => Ending::Again(Duration::ZERO),
+        Verdict::Retry(wait) | Verdict::Postpone(wait) => Ending::Again { wait, due_at: None },
+        Verdict::Spare => Ending::Again { wait: Duration::ZERO, due_at: None },
     }
 }
 
@@ -127,14 +138,14 @@ async fn record_attempts(
     sqlx::query!(
         r#"
         insert into attempt (lane, job_id, run, number, late, started_at, duration_us, error_reason, error_message,
-                             http_status, pingone_code, pingone_id, correlation_id)
+                             http_status, pingone_code, pingone_id, correlation_id, read)
         select lane, job_id, run, number, late, started_at, duration_us, error_reason, error_message,
-               http_status, pingone_code, pingone_id, correlation_id
+               http_status, pingone_code, pingone_id, correlation_id, read
         from unnest(
             $1::smallint[], $2::uuid[], $3::int[], $4::int[], $5::bool[], $6::timestamptz[], $7::bigint[], $8::text[],
-            $9::text[], $10::smallint[], $11::text[], $12::text[], $13::text[]
+            $9::text[], $10::smallint[], $11::text[], $12::text[], $13::text[], $14::bool[]
         ) as t (lane, job_id, run, number, late, started_at, duration_us, error_reason, error_message,
-                http_status, pingone_code, pingone_id, correlation_id)
+                http_status, pingone_code, pingone_id, correlation_id, read)
         -- The same call again, after its first answer was lost, looks late: the attempt is there already.
         where not late or not exists (
             select from attempt a
@@ -156,6 +167,7 @@ async fn record_attempts(
         &column(group, |entry| entry.failure.pingone_code.clone()) as &[Option<String>],
         &column(group, |entry| entry.failure.pingone_id.clone()) as &[Option<String>],
         &column(group, |entry| entry.failure.correlation_id.clone()) as &[Option<String>],
+        &column(group, |entry| entry.read),
     )
     .execute(connection)
     .await?;
@@ -171,8 +183,8 @@ async fn end(
         .iter()
         .zip(endings)
         .filter_map(|(entry, (ending, _))| match ending {
-            Ending::Final(state) => Some((entry.claim.id, (*state, costs_nothing(&entry.failure)))),
-            Ending::Again(_) | Ending::Late => None,
+            Ending::Final(state) => Some((entry.claim.id, (*state, costs_nothing(entry)))),
+            Ending::Again { .. } | Ending::Late => None,
         })
         .unzip();
     if ids.is_empty() {
@@ -203,37 +215,46 @@ async fn end(
 async fn give_back(
     connection: &mut PgConnection,
     group: &[Failed],
-    endings: &[(Ending, Option<Verdict>)],
+    endings: &mut [(Ending, Option<Verdict>)],
 ) -> Result<(), StoreError> {
-    let (ids, waits): (Vec<JobId>, Vec<Option<i64>>) = group
-        .iter()
-        .zip(endings)
-        .filter_map(|(entry, (_, verdict))| match verdict {
-            Some(Verdict::Retry(wait)) => Some((entry.claim.id, Some(micros(*wait)))),
-            Some(Verdict::Spare) => Some((entry.claim.id, None)),
-            _ => None,
-        })
-        .unzip();
-    let (retried, spared): (Vec<_>, Vec<_>) =
-        ids.into_iter().zip(waits).partition(|(_, wait)| wait.is_some());
-    if !retried.is_empty() {
-        let (lanes, uuids) = keys(&retried, |(id, _)| *id);
-        sqlx::query!(
+    // Later, at a place that is new; or at once, at the place it had: then its environment waits.
+    let mut later: Vec<(JobId, Duration, i32)> = Vec::new();
+    let mut at_once: Vec<JobId> = Vec::new();
+    for (entry, (_, verdict)) in group.iter().zip(endings.iter()) {
+        match verdict {
+            Some(Verdict::Retry(wait)) => later.push((entry.claim.id, *wait, 0)),
+            Some(Verdict::Postpone(wait)) => later.push((entry.claim.id, *wait, 1)),
+            Some(Verdict::Spare) => at_once.push(entry.claim.id),
+            Some(Verdict::Fail | Verdict::Cancel | Verdict::Expire) | None => {}
+        }
+    }
+    if !later.is_empty() {
+        let (lanes, uuids) = keys(&later, |(id, _, _)| *id);
+        let places = sqlx::query!(
             r#"
-            update ready set lease_until = '-infinity', due_at = now() + t.wait_us * interval '1 microsecond'
-            from unnest($1::smallint[], $2::uuid[], $3::bigint[]) as t (lane, job_id, wait_us)
+            update ready set lease_until = '-infinity', spared = spared + t.spared,
+                             due_at = now() + t.wait_us * interval '1 microsecond'
+            from unnest($1::smallint[], $2::uuid[], $3::bigint[], $4::int[]) as t (lane, job_id, wait_us, spared)
             where ready.lane = t.lane and ready.job_id = t.job_id
+            returning ready.job_id, ready.due_at
             "#,
             &lanes,
             &uuids,
-            &column(&retried, |(_, wait)| wait.unwrap_or_default()),
+            &column(&later, |(_, wait, _)| micros(*wait)),
+            &column(&later, |(_, _, spared)| *spared),
         )
-        .execute(&mut *connection)
+        .fetch_all(&mut *connection)
         .await?;
+        let places: HashMap<JobId, OffsetDateTime> =
+            places.into_iter().map(|row| (row.job_id.into(), row.due_at)).collect();
+        for (entry, (ending, _)) in group.iter().zip(endings.iter_mut()) {
+            if let Ending::Again { due_at, .. } = ending {
+                *due_at = places.get(&entry.claim.id).copied();
+            }
+        }
     }
-    if !spared.is_empty() {
-        let (lanes, uuids) = keys(&spared, |(id, _)| *id);
-        // due_at stays: the job keeps its place, its environment waits.
+    if !at_once.is_empty() {
+        let (lanes, uuids) = keys(&at_once, |id| *id);
         sqlx::query!(
             r#"
             update ready set lease_until = '-infinity', spared = spared + 1
@@ -249,18 +270,29 @@ async fn give_back(
     Ok(())
 }
 
-const fn costs_nothing(failure: &Failure) -> bool {
-    matches!(failure.hint, RetryHint::Hold(_) | RetryHint::Credential)
+const fn costs_nothing(entry: &Failed) -> bool {
+    entry.probe || matches!(entry.failure.hint, RetryHint::Hold(_) | RetryHint::Credential)
+}
+
+/// What an environment has to bear.
+#[derive(Default)]
+struct Held<'a> {
+    wait: Duration,
+    error: Option<&'a str>,
+    rate: Option<f64>,
 }
 
 /// Makes environments wait, with the attempt that taught it: a crash in between would forget it.
 async fn hold(connection: &mut PgConnection, group: &[Failed]) -> Result<(), StoreError> {
-    let mut holds: HashMap<EnvironmentId, (Duration, Option<&str>)> = HashMap::new();
+    let mut holds: HashMap<EnvironmentId, Held<'_>> = HashMap::new();
     for entry in group {
         let Some(wait) = entry.hold else { continue };
-        let error = (entry.failure.hint == RetryHint::Credential).then_some(entry.failure.message.as_str());
-        let held = holds.entry(entry.environment).or_default();
-        *held = (held.0.max(wait), held.1.or(error));
+        let held = holds.entry(entry.device.environment).or_default();
+        held.wait = held.wait.max(wait);
+        held.rate = entry.learned_rate.or(held.rate);
+        if entry.failure.hint == RetryHint::Credential {
+            held.error = Some(&entry.failure.message);
+        }
     }
     let mut holds: Vec<_> = holds.into_iter().collect();
     holds.sort_by_key(|(environment, _)| (environment.lane(), *environment));
@@ -274,17 +306,21 @@ async fn hold(connection: &mut PgConnection, group: &[Failed]) -> Result<(), Sto
         update environment
         set hold_until = case when t.error is null then greatest(hold_until, t.until) else hold_until end,
             credential_error = coalesce(t.error, credential_error),
-            credential_retry_at = case when t.error is null then credential_retry_at else t.until end
+            credential_retry_at = case when t.error is null then credential_retry_at else t.until end,
+            learned_rate = coalesce(t.rate, learned_rate),
+            learned_at = case when t.rate is null then learned_at else t.until end
         from (
-            select lane, environment_id, now() + wait_us * interval '1 microsecond' as until, error
-            from unnest($1::smallint[], $2::uuid[], $3::bigint[], $4::text[]) as u (lane, environment_id, wait_us, error)
+            select lane, environment_id, now() + wait_us * interval '1 microsecond' as until, error, rate
+            from unnest($1::smallint[], $2::uuid[], $3::bigint[], $4::text[], $5::float8[])
+                as u (lane, environment_id, wait_us, error, rate)
         ) t
         where environment.lane = t.lane and environment.environment_id = t.environment_id
         "#,
         &lanes,
         &ids,
-        &column(&holds, |(_, (wait, _))| micros(*wait)),
-        &column(&holds, |(_, (_, error))| error.map(ToOwned::to_owned)) as &[Option<String>],
+        &column(&holds, |(_, held)| micros(held.wait)),
+        &column(&holds, |(_, held)| held.error.map(ToOwned::to_owned)) as &[Option<String>],
+        &column(&holds, |(_, held)| held.rate) as &[Option<f64>],
     )
     .execute(connection)
     .await?;

@@ -8,7 +8,7 @@ use uuid::Uuid;
 use super::{Store, StoreError, StoredFailure, between, count, keys, packed::unpack};
 use crate::{
     device::{DeviceRef, Snapshot},
-    job::{Attempt, Job, JobId, Phase, Priority, State, Wait},
+    job::{Attempt, Job, JobId, Phase, Priority, State, Turn, Wait},
 };
 
 /// The device as PingOne last described it to this service.
@@ -47,10 +47,15 @@ impl Store {
                    case when r.lease_until > '-infinity' then r.lease_until end as lease_until,
                    coalesce(r.cancel_requested, false) as "cancel_requested!",
                    r.due_at as "due_at?",
-                   case when r.run is not null then greatest(r.due_at, e.hold_until, e.credential_retry_at) end as next_attempt_at,
-                   e.hold_until > now() as "held?", e.credential_error as "credential_error?",
+                   case when r.run is not null
+                        then greatest(r.due_at, e.hold_until, e.credential_retry_at, e.breaker_retry_at, l.hold_until)
+                   end as next_attempt_at,
+                   greatest(e.hold_until, l.hold_until) > now() as "held?", e.credential_error as "credential_error?",
+                   e.breaker_since as "breaker_since?", e.breaker_error as "breaker_error?",
+                   coalesce(g.paused_at, e.paused_at) as paused_at, coalesce(g.paused_by, e.paused_by) as paused_by,
+                   coalesce(g.pause_reason, e.pause_reason) as pause_reason, r.flow as "flow?",
                    live.lane is not null as "worker!",
-                   o.run as "outcome_run?", o.state as "outcome_state?", o.completed_at as "completed_at?",
+                   o.run as "outcome_run?", o.answered_by as "answered_by?", o.read as "outcome_read?", o.state as "outcome_state?", o.completed_at as "completed_at?",
                    o.started_at, o.duration_us, o.http_status as answer_status, o.correlation_id as answer_correlation_id,
                    o.device, o.device_at,
                    d.requested_at as "redriven_at?", d.expires_at as "redrive_expires_at?",
@@ -60,10 +65,13 @@ impl Store {
             from unnest($1::smallint[], $2::uuid[]) as k (lane, job_id)
             join job j on j.lane = k.lane and j.job_id = k.job_id
             left join ready r on r.lane = k.lane and r.job_id = k.job_id
+            cross join global_pause g
             left join environment e on e.lane = j.lane and e.environment_id = j.environment_id
+            left join environment_status s on s.lane = j.lane and s.environment_id = j.environment_id
+            left join limit_group l on l.name = s.limit_group
             left join lateral (
-                select l.lane from lane l join replica p on p.replica_id = l.owner and p.lease_until > now()
-                where l.lane = k.lane
+                select o.lane from lane o join replica p on p.replica_id = o.owner and p.lease_until > now()
+                where o.lane = k.lane
             ) live on true
             left join lateral (
                 select * from outcome where outcome.lane = k.lane and outcome.job_id = k.job_id order by run desc limit 1
@@ -76,8 +84,8 @@ impl Store {
             left join lateral (
                 select * from attempt
                 where attempt.lane = k.lane and attempt.job_id = k.job_id and attempt.run = coalesce(r.run, o.run)
-                  and not late
-                order by number desc limit 1
+                  and not late and error_reason is not null
+                order by number desc, read limit 1
             ) a on true
             "#,
             &lanes,
@@ -103,10 +111,10 @@ impl Store {
     pub async fn find_attempts(&self, id: JobId) -> Result<Vec<Attempt>, StoreError> {
         let rows = sqlx::query!(
             r#"
-            select run, number, started_at, duration_us, error_reason, error_message, http_status, pingone_code,
+            select run, number, read, started_at, duration_us, error_reason, error_message, http_status, pingone_code,
                    pingone_id, correlation_id
             from attempt where lane = $1 and job_id = $2
-            order by run, number, late
+            order by run, number, late, read desc
             "#,
             id.lane().number(),
             id.as_uuid(),
@@ -118,6 +126,7 @@ impl Store {
             .map(|row| Attempt {
                 run: count(row.run),
                 number: count(row.number),
+                read: row.read,
                 started_at: row.started_at,
                 duration: duration(row.duration_us),
                 http_status: row.http_status.and_then(|status| u16::try_from(status).ok()),
@@ -133,6 +142,39 @@ impl Store {
                 .into_failure(),
             })
             .collect())
+    }
+
+    /// How many jobs are to be sent before this one, up to `at_most`, and how many a second its environment sends.
+    ///
+    /// # Errors
+    /// [`StoreError`] when Postgres cannot say.
+    pub async fn find_turn(&self, id: JobId, at_most: u32) -> Result<Option<Turn>, StoreError> {
+        let row = sqlx::query!(
+            r#"
+            select s.effective_rate as "rate?", least(s.current_rate, s.effective_rate) as "used?",
+                   ahead.count + case when r.flow > 0 then coalesce(s.pending_interactive, 0) else 0 end as "ahead!"
+            from ready r
+            left join environment_status s on s.lane = r.lane and s.environment_id = r.environment_id
+            cross join lateral (
+                select count(*) as count from (
+                    select from ready o
+                    where o.lane = r.lane and o.environment_id = r.environment_id and o.flow = r.flow
+                      and (o.due_at, o.job_id) < (r.due_at, r.job_id)
+                    limit $3
+                ) counted
+            ) ahead
+            where r.lane = $1 and r.job_id = $2
+            "#,
+            id.lane().number(),
+            id.as_uuid(),
+            i64::from(at_most),
+        )
+        .fetch_optional(&self.pool)
+        .await?;
+        Ok(row.map(|row| Turn {
+            ahead: u64::try_from(row.ahead).unwrap_or_default(),
+            rate: row.rate.or(row.used).filter(|rate| *rate > 0.0),
+        }))
     }
 
     /// How far the jobs of `ids` have come.
@@ -230,8 +272,16 @@ struct Row {
     next_attempt_at: Option<OffsetDateTime>,
     held: Option<bool>,
     credential_error: Option<String>,
+    breaker_since: Option<OffsetDateTime>,
+    breaker_error: Option<String>,
+    paused_at: Option<OffsetDateTime>,
+    paused_by: Option<String>,
+    pause_reason: Option<String>,
+    flow: Option<i64>,
     worker: bool,
     outcome_run: Option<i32>,
+    answered_by: Option<Uuid>,
+    outcome_read: Option<bool>,
     outcome_state: Option<i16>,
     completed_at: Option<OffsetDateTime>,
     started_at: Option<OffsetDateTime>,
@@ -284,9 +334,12 @@ impl Row {
             cancel_requested: self.cancel_requested,
             ended: state.is_final(),
         };
-        let success = self.started_at.zip(self.duration_us).map(|(started_at, us)| Attempt {
+        // An answer that another job's request brought is that job's attempt.
+        let own = self.answered_by.is_none();
+        let success = self.started_at.zip(self.duration_us).filter(|_| own).map(|(started_at, us)| Attempt {
             run: count(run),
             number: count(self.attempt),
+            read: self.outcome_read.unwrap_or_default(),
             started_at,
             duration: duration(us),
             http_status: self.answer_status.and_then(|status| u16::try_from(status).ok()),
@@ -330,11 +383,15 @@ impl Row {
             wait,
             revision: phase.revision(),
             success,
+            answered_by: self.answered_by.map(JobId::from),
         })
     }
 
     fn wait(&self) -> Wait {
         let next = self.next_attempt_at.unwrap_or(self.now);
+        if let (Some(since), Some(by), Some(reason)) = (self.paused_at, &self.paused_by, &self.pause_reason) {
+            return Wait::Paused { since, by: by.clone(), reason: reason.clone() };
+        }
         if !self.worker {
             return Wait::Worker;
         }
@@ -344,9 +401,12 @@ impl Row {
         if self.held == Some(true) {
             return Wait::Hold(next);
         }
+        if let (Some(since), Some(error)) = (self.breaker_since, &self.breaker_error) {
+            return Wait::Circuit { since, error: error.clone(), retry_at: next };
+        }
         match self.due_at {
             Some(due) if due > self.now => Wait::Backoff(due),
-            _ => Wait::Turn,
+            _ => Wait::Turn(self.flow.unwrap_or_default()),
         }
     }
 }

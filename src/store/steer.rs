@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Store, StoreError, count, micros, stored_count};
+use super::{LEASE, SEND_WINDOW, Store, StoreError, between, count, micros, stored_count};
 use crate::job::{Caller, JobId, State};
 
 /// What a cancel met.
@@ -10,8 +10,11 @@ use crate::job::{Caller, JobId, State};
 pub enum Cancelled {
     /// It waited: it is over now, or was cancelled before.
     Ended,
-    /// An attempt runs: the job ends with it.
-    EndsWithAttempt,
+    /// It is claimed for an attempt: the job ends with that.
+    EndsWithAttempt {
+        /// After this long, a request that has not started yet never will.
+        settled_in: Duration,
+    },
     /// It had ended otherwise.
     TooLate(State),
     /// There is no such job.
@@ -48,6 +51,9 @@ pub enum Redriven {
     Unknown,
 }
 
+/// The claim was asked for a little before Postgres granted it, and two clocks never run quite alike.
+const CLOCKS_DIFFER: Duration = Duration::from_millis(50);
+
 struct Ended {
     run: i32,
     state: i16,
@@ -62,7 +68,11 @@ impl Store {
         let (lane, uuid) = (id.lane().number(), id.as_uuid());
         let mut transaction = self.pool.begin().await?;
         let ready = sqlx::query!(
-            r#"select run, lease_until > now() as "leased!" from ready where lane = $1 and job_id = $2 for update"#,
+            r#"
+            select run, lease_until > now() as "leased!", now() as "now!",
+                   case when lease_until > now() then lease_until end as lease_until
+            from ready where lane = $1 and job_id = $2 for update
+            "#,
             lane,
             uuid,
         )
@@ -112,7 +122,12 @@ impl Store {
             .await?;
         }
         transaction.commit().await?;
-        Ok(if ready.leased { Cancelled::EndsWithAttempt } else { Cancelled::Ended })
+        Ok(match ready.lease_until {
+            Some(until) => Cancelled::EndsWithAttempt {
+                settled_in: between(ready.now, until - LEASE + SEND_WINDOW + CLOCKS_DIFFER),
+            },
+            None => Cancelled::Ended,
+        })
     }
 
     /// Begins a new run of a job that failed or expired.

@@ -1,5 +1,10 @@
 //! Recording jobs: many callers, one commit.
 
+use std::collections::HashMap;
+
+use time::OffsetDateTime;
+use uuid::Uuid;
+
 use super::{Store, StoreError, column, keys, micros};
 use crate::job::{JobId, NewJob};
 
@@ -15,8 +20,10 @@ pub struct Submission {
 /// What became of one [`Submission`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Recorded {
-    /// It is a new job.
-    New,
+    /// It is a new job, made at this instant.
+    New(OffsetDateTime),
+    /// It was made by this very call, whose first answer was lost.
+    Before,
     /// An earlier call with the same caller, environment and request id made this one.
     Earlier(JobId),
 }
@@ -29,7 +36,7 @@ impl Store {
     pub async fn submit(&self, group: &[Submission]) -> Result<Vec<Recorded>, StoreError> {
         let (lanes, ids) = keys(group, |entry| entry.job.id);
         let environments = column(group, |entry| entry.job.device.environment.as_uuid());
-        let fresh = sqlx::query_scalar!(
+        let fresh = sqlx::query!(
             r#"
             with given as (
                 select * from unnest(
@@ -55,7 +62,7 @@ impl Store {
                             else '-infinity'::timestamptz end
                 from fresh join given using (lane, job_id)
             )
-            select job_id from fresh
+            select job_id, created_at from fresh
             "#,
             &lanes,
             &ids,
@@ -77,12 +84,13 @@ impl Store {
         .fetch_all(&self.pool)
         .await?;
 
+        let fresh: HashMap<Uuid, OffsetDateTime> =
+            fresh.into_iter().map(|row| (row.job_id, row.created_at)).collect();
         let mut recorded = Vec::with_capacity(group.len());
         for entry in group {
-            recorded.push(if fresh.contains(&entry.job.id.as_uuid()) {
-                Recorded::New
-            } else {
-                self.find_earlier(&entry.job).await?
+            recorded.push(match fresh.get(&entry.job.id.as_uuid()) {
+                Some(created_at) => Recorded::New(*created_at),
+                None => self.find_earlier(&entry.job).await?,
             });
         }
         Ok(recorded)
@@ -100,10 +108,10 @@ impl Store {
         .fetch_optional(&self.pool)
         .await?;
         match found {
-            Some(id) if id == job.id.as_uuid() => Ok(Recorded::New),
+            Some(id) if id == job.id.as_uuid() => Ok(Recorded::Before),
             Some(id) => Ok(Recorded::Earlier(id.into())),
             // Without a request id only the job's own id can conflict: this very group, recorded before its answer was lost.
-            None if job.request_id.is_none() => Ok(Recorded::New),
+            None if job.request_id.is_none() => Ok(Recorded::Before),
             None => Err(StoreError::Corrupt(format!("job {} met a request id that is not there", job.id))),
         }
     }
