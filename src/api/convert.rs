@@ -46,6 +46,7 @@ pub(super) fn job(job: Job, attempts: Option<Vec<Attempt>>, policy: &RetryPolicy
         run: number(job.run),
         revision: job.revision,
         cancel_requested_time: job.cancel_requested_at.map(timestamp),
+        answered_by_job_id: String::new(),
         on_behalf_of: job.on_behalf_of,
     }
 }
@@ -79,6 +80,7 @@ fn attempt(attempt: Attempt) -> v1::Attempt {
         error: attempt.error.map(error),
         correlation_id: attempt.correlation_id.unwrap_or_default(),
         run: number(attempt.run),
+        read: false,
     }
 }
 
