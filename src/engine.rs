@@ -9,6 +9,7 @@ mod control;
 mod gate;
 mod hints;
 mod lanes;
+mod pause;
 mod routes;
 mod schedule;
 mod send;

@@ -38,9 +38,7 @@ impl DeviceService for Services {
         let wish = wish(request.into_inner())?;
         let environment = wish.job.device.environment;
         if !self.control.serves(environment) {
-            return Err(ErrorReason::EnvironmentNotServed.status(format!(
-                "this service does not send for environment {environment}: name one of those it is configured for"
-            )));
+            return Err(status::not_served(environment));
         }
         if wish.validate_only {
             return Ok(Response::new(v1::UnblockResponse { job: None, replayed: false }));

@@ -5,7 +5,7 @@ use std::{fmt, time::Duration};
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, FieldViolation, StatusExt};
 
-use crate::{engine::SubmitError, store::StoreError};
+use crate::{device::EnvironmentId, engine::SubmitError, store::StoreError};
 
 /// `ErrorInfo.domain` of every error.
 pub const DOMAIN: &str = "pingone-unblock";
@@ -151,6 +151,12 @@ pub(super) fn request_id_reused(field: &str) -> Status {
         format!("this request_id stands for an earlier request with another {field}: take a new request_id"),
         ErrorDetails::with_bad_request(vec![violation]),
     )
+}
+
+pub(super) fn not_served(environment: EnvironmentId) -> Status {
+    ErrorReason::EnvironmentNotServed.status(format!(
+        "this service does not send for environment {environment}: name one of those it is configured for"
+    ))
 }
 
 pub(super) fn store(error: &StoreError) -> Status {
