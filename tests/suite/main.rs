@@ -4,6 +4,7 @@ mod clients;
 mod commands;
 mod contract;
 mod documents;
+mod environments;
 mod harness;
 mod idempotency;
 mod layers;

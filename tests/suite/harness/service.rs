@@ -10,7 +10,9 @@ use pingone_unblock::{
     job::RetryPolicy,
     pingone::{self, ApiPath, AuthPath, Client, ClientAuth, Credential},
     proto::v1::{
-        self, device_service_client::DeviceServiceClient, job::State, job_service_client::JobServiceClient,
+        self, device_service_client::DeviceServiceClient,
+        environment_service_client::EnvironmentServiceClient, job::State,
+        job_service_client::JobServiceClient,
     },
     simulator::{self, Simulator},
     store::{Access, Role},
@@ -95,6 +97,7 @@ pub(crate) struct Service {
     pub(crate) admin: SocketAddr,
     pub(crate) devices: DeviceServiceClient<Channel>,
     pub(crate) jobs: JobServiceClient<Channel>,
+    pub(crate) environments: EnvironmentServiceClient<Channel>,
     stop: CancellationToken,
     running: JoinHandle<()>,
 }
@@ -148,7 +151,8 @@ impl Service {
             address,
             admin,
             devices: DeviceServiceClient::new(channel.clone()),
-            jobs: JobServiceClient::new(channel),
+            jobs: JobServiceClient::new(channel.clone()),
+            environments: EnvironmentServiceClient::new(channel),
             stop,
             running,
         };
