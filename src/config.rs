@@ -50,6 +50,8 @@ pub struct Config {
     pub max_concurrent_calls: u32,
     /// How long a stop may take to finish what runs.
     pub shutdown_grace: Duration,
+    /// How long jobs are kept after their end: an hour or more.
+    pub retention: Duration,
     /// When a job is tried again.
     pub retry: RetryPolicy,
     /// How PingOne is reached.
@@ -75,6 +77,9 @@ const ROLES: &[(&str, Role)] = &[("all", Role::All), ("api", Role::Api), ("worke
 const FORMATS: &[(&str, telemetry::Format)] =
     &[("text", telemetry::Format::Text), ("json", telemetry::Format::Json)];
 const GRACES: std::ops::RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(600);
+/// A late answer, and whoever waits for a job, must find it: an hour is far more than an attempt and a call can last.
+const RETENTIONS: std::ops::RangeInclusive<Duration> =
+    Duration::from_secs(3600)..=Duration::from_secs(3650 * 24 * 3600);
 const WAITS: std::ops::RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_secs(3600);
 
 impl Config {
@@ -112,6 +117,7 @@ fn read(reader: &mut Reader<'_>, variable: Variable<'_>) -> Option<Config> {
     let reflection = reader.read("reflection", truth);
     let max_concurrent_calls = reader.read("max_concurrent_calls", count(1..=100_000));
     let shutdown_grace = reader.read("shutdown_grace", duration_in(GRACES));
+    let retention = reader.read("retention", duration_in(RETENTIONS));
     let retry = retry(reader);
     let pingone = pingone::read(reader, role.unwrap_or(Role::All));
     let telemetry = telemetry(reader, variable);
@@ -126,6 +132,7 @@ fn read(reader: &mut Reader<'_>, variable: Variable<'_>) -> Option<Config> {
         reflection: reflection?,
         max_concurrent_calls: max_concurrent_calls?,
         shutdown_grace: shutdown_grace?,
+        retention: retention?,
         retry: retry?,
         pingone: pingone?,
         telemetry: telemetry?,

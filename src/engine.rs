@@ -10,6 +10,7 @@ mod gate;
 mod hints;
 mod lanes;
 mod pause;
+mod retention;
 mod routes;
 mod schedule;
 mod send;
@@ -58,6 +59,8 @@ pub struct Settings {
     pub policy: RetryPolicy,
     /// How long attempts may take to end once the engine is told to stop.
     pub grace: Duration,
+    /// How long jobs are kept after their end: an hour or more.
+    pub retention: Duration,
 }
 
 /// The engine before it runs.
@@ -66,6 +69,7 @@ pub struct Engine {
     core: Arc<Core>,
     role: Role,
     grace: Duration,
+    retention: Duration,
     submissions: mpsc::Receiver<submit::Call>,
     results: mpsc::UnboundedReceiver<Finished>,
     outgoing: mpsc::UnboundedReceiver<hints::Hint>,
@@ -146,6 +150,7 @@ impl Engine {
             core,
             role: settings.role,
             grace: settings.grace,
+            retention: settings.retention,
             submissions,
             results: finished,
             outgoing,
@@ -169,6 +174,7 @@ impl Engine {
         helpers.spawn(hints::listen(Arc::clone(&core)));
         helpers.spawn(Arc::clone(&core.watch).poll(core.store.clone()));
         helpers.spawn(complete::run(Arc::clone(&core), self.results));
+        helpers.spawn(retention::run(Arc::clone(&core), self.retention));
         let membership = tokio::spawn(lanes::run(Arc::clone(&core), self.role));
         let scheduling = self.role.sends().then(|| tokio::spawn(schedule::run(Arc::clone(&core))));
         let submitting = tokio::spawn(submit::run(Arc::clone(&core), self.submissions));

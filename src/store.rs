@@ -13,6 +13,7 @@ mod packed;
 mod pause;
 mod publish;
 mod read;
+mod retention;
 mod steer;
 mod submit;
 
@@ -30,6 +31,7 @@ pub use lanes::{LaneOwner, Membership, Role};
 pub use list::{JobFilter, JobPage, PageToken};
 pub use pause::Pauses;
 pub use read::{DeviceView, Progress};
+pub use retention::OldJobs;
 pub use steer::{Cancelled, Redrive, Redriven};
 pub use submit::{Recorded, Submission};
 

@@ -25,6 +25,7 @@ impl Settings {
                 routes: Routes { elsewhere: config.role == Role::Api, ..routes(&config.pingone)? },
                 policy: config.retry.clone(),
                 grace: config.shutdown_grace,
+                retention: config.retention,
             },
             api: api::Options {
                 concurrent_calls: config.max_concurrent_calls as usize,

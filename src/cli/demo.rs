@@ -166,6 +166,7 @@ fn settings(database: &str, pingone: SocketAddr) -> Result<Settings, anyhow::Err
             },
             policy: RetryPolicy::default(),
             grace: Duration::from_secs(12),
+            retention: Duration::from_secs(90 * 24 * 3600),
         },
         api: api::Options { concurrent_calls: 1024, reflection: true },
     })

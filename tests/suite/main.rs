@@ -12,5 +12,6 @@ mod outage;
 mod postgres;
 mod process;
 mod replicas;
+mod retention;
 mod steer;
 mod unblock;

@@ -75,6 +75,7 @@ pub(crate) struct Variant {
     pub(crate) only: Option<EnvironmentId>,
     /// Whether it hears no notification, as behind a transaction pooler.
     pub(crate) deaf: bool,
+    pub(crate) retention: Duration,
 }
 
 impl Default for Variant {
@@ -87,6 +88,7 @@ impl Default for Variant {
             role: Role::All,
             only: None,
             deaf: false,
+            retention: Duration::from_secs(90 * 24 * 3600),
         }
     }
 }
@@ -129,6 +131,7 @@ impl Service {
                 routes,
                 policy: variant.policy,
                 grace: Duration::from_secs(25),
+                retention: variant.retention,
             },
             api: api::Options { concurrent_calls: 1024, reflection: true },
         };
