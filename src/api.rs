@@ -3,6 +3,7 @@
 mod convert;
 mod deadline;
 mod device_service;
+mod environment_service;
 mod fields;
 mod job_service;
 mod normalise;
@@ -27,7 +28,7 @@ pub use status::{DOMAIN, ErrorReason};
 pub struct Services {
     /// Records jobs.
     pub submitter: Submitter,
-    /// Cancels and redrives them.
+    /// Cancels and redrives them, pauses what they are sent to.
     pub control: Control,
     /// Reads them.
     pub store: Store,

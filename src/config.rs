@@ -50,8 +50,14 @@ pub struct Config {
     pub max_concurrent_calls: u32,
     /// How long a stop may take to finish what runs.
     pub shutdown_grace: Duration,
+    /// How long jobs are kept after their end: an hour or more.
+    pub retention: Duration,
     /// When a job is tried again.
     pub retry: RetryPolicy,
+    /// How many jobs may wait in one environment, interactive and bulk.
+    pub queue_limits: (u32, u32),
+    /// From this age on, a job's device is read before the unblock is sent.
+    pub stale_after: Duration,
     /// How PingOne is reached.
     pub pingone: PingOne,
     /// What is logged and traced.
@@ -75,6 +81,10 @@ const ROLES: &[(&str, Role)] = &[("all", Role::All), ("api", Role::Api), ("worke
 const FORMATS: &[(&str, telemetry::Format)] =
     &[("text", telemetry::Format::Text), ("json", telemetry::Format::Json)];
 const GRACES: std::ops::RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(600);
+/// A late answer, and whoever waits for a job, must find it: an hour is far more than an attempt and a call can last.
+const RETENTIONS: std::ops::RangeInclusive<Duration> =
+    Duration::from_secs(3600)..=Duration::from_secs(3650 * 24 * 3600);
+const STALE: std::ops::RangeInclusive<Duration> = Duration::ZERO..=Duration::from_secs(7 * 24 * 3600);
 const WAITS: std::ops::RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_secs(3600);
 
 impl Config {
@@ -112,7 +122,11 @@ fn read(reader: &mut Reader<'_>, variable: Variable<'_>) -> Option<Config> {
     let reflection = reader.read("reflection", truth);
     let max_concurrent_calls = reader.read("max_concurrent_calls", count(1..=100_000));
     let shutdown_grace = reader.read("shutdown_grace", duration_in(GRACES));
+    let retention = reader.read("retention", duration_in(RETENTIONS));
     let retry = retry(reader);
+    let queue_interactive = reader.read("queue_limit_interactive", count(1..=10_000_000));
+    let queue_bulk = reader.read("queue_limit_bulk", count(1..=100_000_000));
+    let stale_after = reader.read("stale_after", duration_in(STALE));
     let pingone = pingone::read(reader, role.unwrap_or(Role::All));
     let telemetry = telemetry(reader, variable);
     let (listen, admin_listen, insecure_no_auth) = addresses?;
@@ -126,7 +140,10 @@ fn read(reader: &mut Reader<'_>, variable: Variable<'_>) -> Option<Config> {
         reflection: reflection?,
         max_concurrent_calls: max_concurrent_calls?,
         shutdown_grace: shutdown_grace?,
+        retention: retention?,
         retry: retry?,
+        queue_limits: (queue_interactive?, queue_bulk?),
+        stale_after: stale_after?,
         pingone: pingone?,
         telemetry: telemetry?,
     })

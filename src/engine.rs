@@ -19,6 +19,8 @@ mod licence;
 mod look;
 mod publish;
 mod robin;
+mod pause;
+mod retention;
 mod routes;
 mod schedule;
 mod send;
@@ -77,6 +79,24 @@ pub struct Settings {
     pub queue: QueueLimits,
     /// From this age on, counted from its request, a job's device is read before the unblock is sent.
     pub stale_after: Duration,
+    /// How long jobs are kept after their end: an hour or more.
+    pub retention: Duration,
+}
+
+impl Settings {
+    /// The documented defaults.
+    #[must_use]
+    pub fn new(role: Role, routes: Routes) -> Self {
+        Self {
+            role,
+            routes,
+            policy: RetryPolicy::default(),
+            grace: Duration::from_secs(25),
+            queue: QueueLimits { interactive: 20_000, bulk: 2_000_000 },
+            stale_after: Duration::from_secs(15 * 60),
+            retention: Duration::from_secs(90 * 24 * 3600),
+        }
+    }
 }
 
 /// How many jobs may wait in one environment.
@@ -94,6 +114,7 @@ pub struct Engine {
     core: Arc<Core>,
     role: Role,
     grace: Duration,
+    retention: Duration,
     submissions: mpsc::Receiver<submit::Call>,
     results: mpsc::UnboundedReceiver<Finished>,
     outgoing: mpsc::UnboundedReceiver<hints::Hint>,
@@ -182,6 +203,7 @@ impl Engine {
             core,
             role: settings.role,
             grace: settings.grace,
+            retention: settings.retention,
             submissions,
             results: finished,
             outgoing,
@@ -205,6 +227,7 @@ impl Engine {
         helpers.spawn(hints::listen(Arc::clone(&core)));
         helpers.spawn(Arc::clone(&core.watch).poll(core.store.clone()));
         helpers.spawn(complete::run(Arc::clone(&core), self.results));
+        helpers.spawn(retention::run(Arc::clone(&core), self.retention));
         let membership = tokio::spawn(lanes::run(Arc::clone(&core), self.role));
         helpers.spawn(submit::watch_backlogs(Arc::clone(&core)));
         if self.role.sends() {

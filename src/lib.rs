@@ -9,10 +9,10 @@
 //!                     └──────────── changes, hints, polls ◀────────────┘
 //! ```
 //!
-//! In reading order: [`device`] and [`job`] are the domain, pure; [`store`] has all SQL, [`pingone`] the client; [`engine`] turns
-//! jobs into requests and answers into outcomes, [`watch`] tells who waits; [`api`] is the contract, [`config`] and [`app`] put it
-//! together, [`cli`] is what people type. [`postgres`] and [`simulator`] are the two peers, on this machine, for `demo` and the
-//! tests.
+//! In reading order: [`device`], [`job`] and [`environment`] are the domain, pure; [`store`] has all SQL, [`pingone`] the client;
+//! [`engine`] turns jobs into requests and answers into outcomes, [`watch`] tells who waits; [`api`] is the contract, [`config`]
+//! and [`app`] put it together, [`cli`] is what people type. [`postgres`] and [`simulator`] are the two peers, on this machine,
+//! for `demo` and the tests.
 
 pub mod api;
 pub mod app;
@@ -20,6 +20,7 @@ pub mod cli;
 pub mod config;
 pub mod device;
 pub mod engine;
+pub mod environment;
 pub mod job;
 pub mod pingone;
 pub mod postgres;

@@ -3,7 +3,7 @@
 #![expect(missing_docs, reason = "generated code carries what documentation the .proto files have")]
 #![expect(clippy::allow_attributes, clippy::allow_attributes_without_reason, reason = "generated code")]
 
-/// `pingone.device.v1`: devices and jobs.
+/// `pingone.device.v1`: devices, jobs and environments.
 pub mod v1 {
     tonic::include_proto!("pingone.device.v1");
 }

@@ -4,12 +4,16 @@ mod claim;
 mod complete;
 mod connect;
 mod environment;
+mod environments_list;
 mod error;
 mod fail;
 mod lanes;
 mod list;
 mod packed;
+mod pause;
+mod publish;
 mod read;
+mod retention;
 mod steer;
 mod submit;
 
@@ -20,11 +24,14 @@ pub use claim::{Candidate, Claim, Head, LEASE, Place, SEND_WINDOW, Stretch, Swep
 pub use complete::{ReadFirst, Succeeded, Unsent};
 pub use connect::{Access, Migrated, Store};
 pub use environment::{EnvironmentFacts, Slots};
+pub use environments_list::{EnvironmentsPage, EnvironmentsToken};
 pub use error::StoreError;
 pub use fail::{Ending, Failed};
 pub use lanes::{LaneOwner, Membership, Role};
 pub use list::{JobFilter, JobPage, PageToken};
+pub use pause::Pauses;
 pub use read::{DeviceView, Progress};
+pub use retention::OldJobs;
 pub use steer::{Cancelled, Redrive, Redriven};
 pub use submit::{Recorded, Submission};
 

@@ -6,8 +6,8 @@ use prost_types::{ListValue, Struct, Value, value::Kind};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
 use crate::{
-    device::{DeviceRef, Snapshot},
-    job::{Attempt, Failure, Job, Priority, RetryPolicy, Wait},
+    device::{DeviceRef, EnvironmentId, Snapshot},
+    job::{Attempt, Failure, Job, Priority, RetryPolicy, Turn, Wait},
     proto::v1,
 };
 
@@ -16,9 +16,17 @@ pub(super) fn timestamp(instant: OffsetDateTime) -> prost_types::Timestamp {
     prost_types::Timestamp { seconds: instant.unix_timestamp(), nanos: instant.nanosecond().cast_signed() }
 }
 
+/// Jobs ahead are counted so far.
+pub(super) const COUNTED_AHEAD: u32 = 10_000;
+
 /// A job; with its attempts where `attempts` are given, to which the one that succeeded is added.
-pub(super) fn job(job: Job, attempts: Option<Vec<Attempt>>, policy: &RetryPolicy) -> v1::Job {
-    let waiting_for = job.wait.as_ref().map(|wait| sentence(wait, &job)).unwrap_or_default();
+pub(super) fn job(
+    job: Job,
+    attempts: Option<Vec<Attempt>>,
+    turn: Option<Turn>,
+    policy: &RetryPolicy,
+) -> v1::Job {
+    let waiting_for = job.wait.as_ref().map(|wait| sentence(wait, &job, turn)).unwrap_or_default();
     let attempts = attempts.map(|attempts| attempts.into_iter().chain(job.success));
     v1::Job {
         job_id: job.id.to_string(),
@@ -46,11 +54,12 @@ pub(super) fn job(job: Job, attempts: Option<Vec<Attempt>>, policy: &RetryPolicy
         run: number(job.run),
         revision: job.revision,
         cancel_requested_time: job.cancel_requested_at.map(timestamp),
+        answered_by_job_id: job.answered_by.map(|id| id.to_string()).unwrap_or_default(),
         on_behalf_of: job.on_behalf_of,
     }
 }
 
-fn sentence(wait: &Wait, job: &Job) -> String {
+fn sentence(wait: &Wait, job: &Job, turn: Option<Turn>) -> String {
     let at = |instant: &OffsetDateTime| {
         instant.replace_nanosecond(0).ok().and_then(|at| at.format(&Rfc3339).ok()).unwrap_or_default()
     };
@@ -66,7 +75,51 @@ fn sentence(wait: &Wait, job: &Job) -> String {
             format!("the next attempt at {}, after {after}", at(until))
         }
         Wait::Worker => "a worker: no live replica sends for this environment now".to_owned(),
-        Wait::Turn => format!("its turn within the limits of environment {environment}"),
+        Wait::Paused { since, by, reason } => {
+            format!("a resume: paused by {by} since {}: {reason}", at(since))
+        }
+        Wait::Circuit { since, error, retry_at } => format!(
+            "PingOne: failing since {}, one job finds out at {} whether it still does: {error}",
+            at(since),
+            at(retry_at)
+        ),
+        Wait::Turn(_) => match turn {
+            Some(turn) => in_turn(turn, environment),
+            None => format!("its turn within the limits of environment {environment}"),
+        },
+    }
+}
+
+fn in_turn(turn: Turn, environment: EnvironmentId) -> String {
+    let Some(per_second) = turn.rate else {
+        return match turn.ahead {
+            0 => format!("its turn within the limits of environment {environment}"),
+            ahead => format!("{} ahead in environment {environment}", jobs(ahead)),
+        };
+    };
+    #[expect(clippy::cast_precision_loss, reason = "an estimate")]
+    let seconds = (turn.ahead + 1) as f64 / per_second;
+    let rate = format!("rate limit of environment {environment}: ");
+    match turn.ahead {
+        0 => format!("{rate}next token in {:.0} ms or less", seconds * 1000.0),
+        ahead => format!("{rate}{} ahead, about {}", jobs(ahead), about(seconds)),
+    }
+}
+
+fn jobs(count: u64) -> String {
+    match count {
+        1 => "1 job".to_owned(),
+        count if count >= u64::from(COUNTED_AHEAD) => format!("more than {COUNTED_AHEAD} jobs"),
+        count => format!("{count} jobs"),
+    }
+}
+
+fn about(seconds: f64) -> String {
+    match seconds {
+        ..1.0 => format!("{:.0} ms", seconds * 1000.0),
+        ..120.0 => format!("{seconds:.0} s"),
+        ..7200.0 => format!("{:.0} min", seconds / 60.0),
+        _ => format!("{:.0} h", seconds / 3600.0),
     }
 }
 
@@ -79,6 +132,7 @@ fn attempt(attempt: Attempt) -> v1::Attempt {
         error: attempt.error.map(error),
         correlation_id: attempt.correlation_id.unwrap_or_default(),
         run: number(attempt.run),
+        read: attempt.read,
     }
 }
 

@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     engine::Submitted,
-    job::{Caller, Job, JobId, NewJob, Priority},
+    job::{Caller, Job, JobId, NewJob, Priority, Turn, Wait},
     proto::v1::{self, device_service_server::DeviceService},
 };
 
@@ -38,9 +38,7 @@ impl DeviceService for Services {
         let wish = wish(request.into_inner())?;
         let environment = wish.job.device.environment;
         if !self.control.serves(environment) {
-            return Err(ErrorReason::EnvironmentNotServed.status(format!(
-                "this service does not send for environment {environment}: name one of those it is configured for"
-            )));
+            return Err(status::not_served(environment));
         }
         if wish.validate_only {
             return Ok(Response::new(v1::UnblockResponse { job: None, replayed: false }));
@@ -59,28 +57,44 @@ impl DeviceService for Services {
                 .await
                 .map_err(|_| deadline::passed())?
                 .map_err(|error| status::submit(&error))?;
-        let Submitted { id, earlier } = submitted;
-        if earlier {
+        let Submitted { id, now } = submitted;
+        if id != asked.id {
             interest = self.watch.interest(id);
         }
-        let mut job = self.job(id).await?;
-        if let Some(field) = differing(&asked, &job).filter(|_| earlier) {
+        let (mut job, new) = match now {
+            // Nobody knows more of it than we do: nothing is read.
+            Some((created_at, running)) => (Job::recorded(asked.clone(), created_at, running), true),
+            None => (self.job(id).await?, false),
+        };
+        let replayed = id != asked.id;
+        if let Some(field) = differing(&asked, &job).filter(|_| replayed) {
             return Err(status::request_id_reused(field));
         }
-        while !job.state.is_final() {
+        let mut seen = !new;
+        while !job.state.is_final() && Instant::now() < until {
             tokio::select! {
                 () = interest.changed() => {}
                 () = tokio::time::sleep_until(until) => break,
                 () = self.draining.cancelled() => break,
             }
+            if let Some(confirmed) = interest.confirmed().filter(|_| new) {
+                job = job.confirmed(&confirmed);
+                break;
+            }
+            seen = false;
             // The job is durable: what it looked like last is a true answer where Postgres is away now.
             match self.job(id).await {
-                Ok(newer) => job = newer,
+                Ok(newer) => (job, seen) = (newer, true),
                 Err(_) => tokio::time::sleep(Duration::from_millis(50).min(until - Instant::now())).await,
             }
         }
-        let job = convert::job(job, None, self.control.policy());
-        Ok(Response::new(v1::UnblockResponse { job: Some(job), replayed: earlier }))
+        let waited = wish.wait.is_none_or(|wait| !wait.is_zero());
+        if !job.state.is_final() && !seen && waited && let Ok(newer) = self.job(id).await {
+            job = newer;
+        }
+        let turn = if waited { self.turn(&job).await } else { None };
+        let job = convert::job(job, None, turn, self.control.policy());
+        Ok(Response::new(v1::UnblockResponse { job: Some(job), replayed }))
     }
 
     async fn get_device(
@@ -106,6 +120,14 @@ impl Services {
     pub(super) async fn job(&self, id: JobId) -> Result<Job, Status> {
         let found = self.store.find_job(id).await.map_err(|error| status::store(&error))?;
         found.ok_or_else(|| ErrorReason::JobNotFound.status(format!("there is no job {id}")))
+    }
+
+    /// Whose turn comes before that of a job that waits for its own. A job without an estimate is still true.
+    pub(super) async fn turn(&self, job: &Job) -> Option<Turn> {
+        match job.wait {
+            Some(Wait::Turn(_)) => self.store.find_turn(job.id, convert::COUNTED_AHEAD).await.ok()?,
+            _ => None,
+        }
     }
 }
 

@@ -65,7 +65,7 @@ impl JobService for Services {
         let page = self.store.list_jobs(&filter, size, from).await.map_err(|error| status::store(&error))?;
         let policy = self.control.policy();
         Ok(Response::new(v1::ListJobsResponse {
-            jobs: page.jobs.into_iter().map(|job| convert::job(job, None, policy)).collect(),
+            jobs: page.jobs.into_iter().map(|job| convert::job(job, None, None, policy)).collect(),
             next_page_token: page.next.map(|token| token.to_string()).unwrap_or_default(),
         }))
     }
@@ -97,7 +97,7 @@ impl JobService for Services {
         let id = fields.done(id)?;
         let cancelled = self.control.cancel(id, &Caller::anonymous(), &reason).await;
         match cancelled.map_err(|error| status::store(&error))? {
-            Cancelled::Ended | Cancelled::EndsWithAttempt => {
+            Cancelled::Ended | Cancelled::EndsWithAttempt { .. } => {
                 Ok(Response::new(v1::CancelJobResponse { job: Some(self.whole_job(id).await?) }))
             }
             Cancelled::TooLate(state) => Err(ErrorReason::JobStateConflict
@@ -153,7 +153,8 @@ impl Services {
     async fn whole_job(&self, id: JobId) -> Result<v1::Job, Status> {
         let job = self.job(id).await?;
         let attempts = self.store.find_attempts(id).await.map_err(|error| status::store(&error))?;
-        Ok(convert::job(job, Some(attempts), self.control.policy()))
+        let turn = self.turn(&job).await;
+        Ok(convert::job(job, Some(attempts), turn, self.control.policy()))
     }
 
     /// Sends the job at every change until it is final, or says why it stops before.

@@ -86,6 +86,10 @@ impl Server {
                 v1::job_service_server::JobServiceServer::new(services.clone())
                     .max_decoding_message_size(MESSAGE_AT_MOST),
             )
+            .add_service(
+                v1::environment_service_server::EnvironmentServiceServer::new(services.clone())
+                    .max_decoding_message_size(MESSAGE_AT_MOST),
+            )
             .add_service(health_service);
         if options.reflection {
             let builder = || {
@@ -198,7 +202,13 @@ impl Health {
             true => tonic_health::ServingStatus::Serving,
             false => tonic_health::ServingStatus::NotServing,
         };
-        for service in ["", v1::device_service_server::SERVICE_NAME, v1::job_service_server::SERVICE_NAME] {
+        let names = [
+            "",
+            v1::device_service_server::SERVICE_NAME,
+            v1::job_service_server::SERVICE_NAME,
+            v1::environment_service_server::SERVICE_NAME,
+        ];
+        for service in names {
             self.0.set_service_status(service, status).await;
         }
     }

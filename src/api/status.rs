@@ -5,7 +5,7 @@ use std::{fmt, time::Duration};
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, FieldViolation, StatusExt};
 
-use crate::{engine::SubmitError, store::StoreError};
+use crate::{device::EnvironmentId, engine::SubmitError, store::StoreError};
 
 /// `ErrorInfo.domain` of every error.
 pub const DOMAIN: &str = "pingone-unblock";
@@ -13,6 +13,8 @@ pub const DOMAIN: &str = "pingone-unblock";
 /// Details over 16 KiB hang some clients; this many violations stay far below.
 const VIOLATIONS_AT_MOST: usize = 20;
 const RETRY_SOON: Duration = Duration::from_secs(1);
+/// A full queue takes its time.
+const RETRY_WHEN_FULL: Duration = Duration::from_secs(10);
 
 /// `ErrorInfo.reason`: why a call was refused. The names are part of the contract.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -126,9 +128,15 @@ impl ErrorReason {
         self.with(sentence, ErrorDetails::new())
     }
 
+    /// The status that says so, and that another try is worth it after `wait`.
+    fn waiting(self, sentence: impl fmt::Display, wait: Duration) -> Status {
+        let details = ErrorDetails::with_retry_info(Some(wait));
+        self.with(sentence, details)
+    }
+
     fn with(self, sentence: impl fmt::Display, mut details: ErrorDetails) -> Status {
         details.set_error_info(self.name(), DOMAIN, std::collections::HashMap::new());
-        if let Some(wait) = self.retry_after() {
+        if let Some(wait) = self.retry_after().filter(|_| details.retry_info().is_none()) {
             details.set_retry_info(Some(wait));
         }
         Status::with_error_details(self.code(), sentence.to_string(), details)
@@ -153,6 +161,12 @@ pub(super) fn request_id_reused(field: &str) -> Status {
     )
 }
 
+pub(super) fn not_served(environment: EnvironmentId) -> Status {
+    ErrorReason::EnvironmentNotServed.status(format!(
+        "this service does not send for environment {environment}: name one of those it is configured for"
+    ))
+}
+
 pub(super) fn store(error: &StoreError) -> Status {
     match error {
         StoreError::Unavailable(_) => {
@@ -173,6 +187,9 @@ pub(super) fn store(error: &StoreError) -> Status {
 pub(super) fn submit(error: &SubmitError) -> Status {
     match error {
         SubmitError::Store(error) => store(error),
+        SubmitError::QueueFull { .. } => {
+            ErrorReason::QueueFull.waiting(format!("{error}: try again after RetryInfo"), RETRY_WHEN_FULL)
+        }
         SubmitError::Stopped => draining(),
     }
 }

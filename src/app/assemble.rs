@@ -1,12 +1,12 @@
 //! From the configuration to what the server is made of.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, sync::Arc};
 
 use super::{AppError, Settings};
 use crate::{
     api,
     config::{self, Config},
-    engine::{self, Limits, Route, Routes},
+    engine::{self, Limits, QueueLimits, Route, Routes},
     pingone::{self, Client},
     store::{self, Role},
 };
@@ -25,6 +25,9 @@ impl Settings {
                 routes: Routes { elsewhere: config.role == Role::Api, ..routes(&config.pingone)? },
                 policy: config.retry.clone(),
                 grace: config.shutdown_grace,
+                queue: QueueLimits { interactive: config.queue_limits.0, bulk: config.queue_limits.1 },
+                stale_after: config.stale_after,
+                retention: config.retention,
             },
             api: api::Options {
                 concurrent_calls: config.max_concurrent_calls as usize,
@@ -58,6 +61,8 @@ pub fn routes(pingone: &config::PingOne) -> Result<Routes, AppError> {
     };
     let limits = |limits: config::Limits| Limits { rate: limits.rate, max_in_flight: limits.max_in_flight };
     let common = pingone.access.as_ref().map(client).transpose()?;
+    let limit_groups: HashMap<Arc<str>, f64> =
+        pingone.limit_groups.iter().map(|(name, rate)| (Arc::from(name.as_str()), *rate)).collect();
     let mut own = HashMap::new();
     for (id, environment) in &pingone.own {
         let client = match &environment.access {
@@ -65,13 +70,17 @@ pub fn routes(pingone: &config::PingOne) -> Result<Routes, AppError> {
             None => common.clone(),
         };
         if let Some(client) = client {
-            own.insert(*id, Route { client, limits: limits(environment.limits) });
+            // The very name that the group is listed under.
+            let of = |name: &String| limit_groups.get_key_value(name.as_str()).map(|(name, _)| Arc::clone(name));
+            let limit_group = environment.limit_group.as_ref().and_then(of);
+            own.insert(*id, Route { client, limits: limits(environment.limits), limit_group });
         }
     }
     Ok(Routes {
         own,
-        default: common.map(|client| Route { client, limits: limits(pingone.limits) }),
+        default: common.map(|client| Route { client, limits: limits(pingone.limits), limit_group: None }),
         default_serves: pingone.served.as_ref().map(|served| served.iter().copied().collect()),
+        limit_groups,
         elsewhere: false,
     })
 }

@@ -1,6 +1,6 @@
 //! `demo`: everything on this machine, for real: a private Postgres, a simulated PingOne, the server, one unblock.
 
-use std::{collections::HashMap, net::SocketAddr, path::PathBuf, time::Duration};
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use clap::{Args, Parser as _};
 use tokio::{net::TcpListener, task::JoinHandle};
@@ -12,7 +12,6 @@ use crate::{
     app::{App, AppError, Listeners, Settings},
     device::EnvironmentId,
     engine::{self, Limits, Route, Routes},
-    job::RetryPolicy,
     pingone::{self, ApiPath, AuthPath, Client, ClientAuth, Credential},
     postgres::{Cluster, Options},
     simulator::{self, CLIENT_ID, CLIENT_SECRET, Simulator},
@@ -152,21 +151,12 @@ fn settings(database: &str, pingone: SocketAddr) -> Result<Settings, anyhow::Err
         method: ClientAuth::Basic,
     };
     let client = Client::new(pingone::Settings::new(ApiPath::parse(&base)?, credential))?;
-    let route = Route { client, limits: Limits { rate: 20.0, max_in_flight: 32 } };
+    let route = Route { client, limits: Limits { rate: 20.0, max_in_flight: 32 }, limit_group: None };
+    let routes = Routes { default: Some(route), ..Routes::default() };
     Ok(Settings {
         access: Access { url: database.into(), direct_url: database.into(), pooled: false, connections: 16 },
         migrate: true,
-        engine: engine::Settings {
-            role: Role::All,
-            routes: Routes {
-                own: HashMap::new(),
-                default: Some(route),
-                default_serves: None,
-                elsewhere: false,
-            },
-            policy: RetryPolicy::default(),
-            grace: Duration::from_secs(12),
-        },
+        engine: engine::Settings { grace: Duration::from_secs(12), ..engine::Settings::new(Role::All, routes) },
         api: api::Options { concurrent_calls: 1024, reflection: true },
     })
 }

@@ -41,6 +41,7 @@ pub(super) fn job(job: &v1::Job) -> Value {
         .number("run", job.run)
         .number("revision", job.revision)
         .time("cancelRequestedTime", job.cancel_requested_time)
+        .text("answeredByJobId", &job.answered_by_job_id)
         .text("onBehalfOf", &job.on_behalf_of)
         .into()
 }
@@ -61,7 +62,7 @@ fn device(device: &v1::Device) -> Value {
         .text("nickname", &device.nickname)
         .text("phone", &device.phone)
         .text("email", &device.email)
-        .value("testMode", device.test_mode.then_some(Value::Bool(true)))
+        .flag("testMode", device.test_mode)
         .time("createTime", device.create_time)
         .time("updateTime", device.update_time)
         .time("snapshotTime", device.snapshot_time)
@@ -97,6 +98,7 @@ fn attempt(attempt: &v1::Attempt) -> Value {
         .value("error", attempt.error.as_ref().map(error))
         .text("correlationId", &attempt.correlation_id)
         .number("run", attempt.run)
+        .flag("read", attempt.read)
         .into()
 }
 
@@ -114,6 +116,10 @@ impl Fields {
 
     fn text(self, name: &str, text: &str) -> Self {
         self.value(name, (!text.is_empty()).then(|| Value::from(text)))
+    }
+
+    fn flag(self, name: &str, flag: bool) -> Self {
+        self.value(name, flag.then_some(Value::Bool(true)))
     }
 
     fn number(self, name: &str, number: impl Into<i64>) -> Self {

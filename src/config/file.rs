@@ -10,7 +10,9 @@ use super::{
 };
 
 /// The keys of an `[[environment]]` table.
-const ENVIRONMENT_KEYS: &[&str] = &["id", "credential", "rate_limit", "max_in_flight"];
+const ENVIRONMENT_KEYS: &[&str] = &["id", "credential", "rate_limit", "max_in_flight", "limit_group"];
+/// The keys of a `[[limit_group]]` table.
+const LIMIT_GROUP_KEYS: &[&str] = &["name", "rate_limit"];
 /// The keys of its `credential`.
 const CREDENTIAL_KEYS: &[&str] = &[
     "region",
@@ -30,6 +32,8 @@ pub(super) struct File {
     pub(super) table: Table,
     /// The `[[environment]]` tables, in their order.
     pub(super) environments: Vec<Table>,
+    /// The `[[limit_group]]` tables, in their order.
+    pub(super) limit_groups: Vec<Table>,
 }
 
 impl File {
@@ -63,20 +67,16 @@ impl File {
 
     fn checked(path: PathBuf, mut table: Table, mistakes: &mut Vec<Mistake>) -> Self {
         let environments = table.remove("environment");
-        let keys: Vec<String> = SETTINGS.iter().flat_map(keys_of).chain(["environment".to_owned()]).collect();
+        let limit_groups = table.remove("limit_group");
+        let tables = ["environment".to_owned(), "limit_group".to_owned()];
+        let keys: Vec<String> = SETTINGS.iter().flat_map(keys_of).chain(tables).collect();
         unknown_keys(&path, "", &table, &keys, mistakes);
-        let environments = match environments.map(Value::try_into::<Vec<Table>>) {
-            None => Vec::new(),
-            Some(Ok(environments)) => environments,
-            Some(Err(_)) => {
-                mistakes.push(Mistake {
-                    origin: Origin::File { path: path.clone(), key: "environment".to_owned() },
-                    what: "this is not a list of tables".to_owned(),
-                    remedy: "begin each environment with [[environment]]".to_owned(),
-                });
-                Vec::new()
-            }
-        };
+        let environments = list_of_tables(&path, "environment", environments, mistakes);
+        let limit_groups = list_of_tables(&path, "limit_group", limit_groups, mistakes);
+        for (index, group) in limit_groups.iter().enumerate() {
+            let known: Vec<String> = LIMIT_GROUP_KEYS.iter().map(|key| (*key).to_owned()).collect();
+            unknown_keys(&path, &limit_group_prefix(index), group, &known, mistakes);
+        }
         let owned = |keys: &[&str]| keys.iter().map(|key| (*key).to_owned()).collect::<Vec<_>>();
         for (index, environment) in environments.iter().enumerate() {
             let prefix = environment_prefix(index);
@@ -86,7 +86,7 @@ impl File {
                 unknown_keys(&path, &prefix, credential, &owned(CREDENTIAL_KEYS), mistakes);
             }
         }
-        Self { path, table, environments }
+        Self { path, table, environments, limit_groups }
     }
 
     /// `file`, as this file means it: beside this file unless absolute.
@@ -98,6 +98,26 @@ impl File {
 /// What the keys of the environment at `index` begin with in messages, counted from 1 as people do.
 pub(super) fn environment_prefix(index: usize) -> String {
     format!("[[environment]] no. {}: ", index + 1)
+}
+
+/// The same for the limit group at `index`.
+pub(super) fn limit_group_prefix(index: usize) -> String {
+    format!("[[limit_group]] no. {}: ", index + 1)
+}
+
+fn list_of_tables(path: &Path, key: &str, value: Option<Value>, mistakes: &mut Vec<Mistake>) -> Vec<Table> {
+    match value.map(Value::try_into::<Vec<Table>>) {
+        None => Vec::new(),
+        Some(Ok(tables)) => tables,
+        Some(Err(_)) => {
+            mistakes.push(Mistake {
+                origin: Origin::File { path: path.to_owned(), key: key.to_owned() },
+                what: "this is not a list of tables".to_owned(),
+                remedy: format!("begin each {} with [[{key}]]", key.replace('_', " ")),
+            });
+            Vec::new()
+        }
+    }
 }
 
 /// A single value, or a list of them separated by commas, as text.

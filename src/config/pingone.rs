@@ -9,10 +9,10 @@ use toml::{Table, Value};
 
 use super::{
     credential::{Scope, Where},
-    file::environment_prefix,
+    file::{environment_prefix, limit_group_prefix},
     mistake::Origin,
     reader::{Reader, Wrong},
-    values::{count, duration_in, rate},
+    values::{count, duration_in, quoted, rate},
 };
 use crate::{
     device::EnvironmentId,
@@ -31,6 +31,8 @@ pub struct PingOne {
     pub served: Option<BTreeSet<EnvironmentId>>,
     /// Environments with settings of their own.
     pub own: BTreeMap<EnvironmentId, Environment>,
+    /// Licences whose rate several environments share: requests per second, by name.
+    pub limit_groups: BTreeMap<String, f64>,
     /// How long one attempt may take in all: between 1 and 10 s.
     pub attempt_deadline: Duration,
     /// How long connecting may take of it.
@@ -53,6 +55,8 @@ pub struct Environment {
     pub access: Option<Access>,
     /// Its limits.
     pub limits: Limits,
+    /// The licence whose rate it shares: one of [`PingOne::limit_groups`].
+    pub limit_group: Option<String>,
 }
 
 /// How much one environment is asked.
@@ -80,7 +84,8 @@ pub(super) fn read(reader: &mut Reader<'_>, role: Role) -> Option<PingOne> {
     let served = served(reader);
     let common = Scope::new(Where::Common, reader, None);
     let access = common.access(reader);
-    let own = own(reader, limits, &common, served.as_ref());
+    let limit_groups = limit_groups(reader);
+    let own = own(reader, limits, &common, served.as_ref(), &limit_groups);
 
     let relied_on = served.is_some()
         || reader.file.environments.is_empty()
@@ -91,7 +96,7 @@ pub(super) fn read(reader: &mut Reader<'_>, role: Role) -> Option<PingOne> {
         reader.missing("pingone_client_id", why);
     }
     let (attempt_deadline, connect_timeout) = deadlines?;
-    Some(PingOne { access, limits, served, own, attempt_deadline, connect_timeout })
+    Some(PingOne { access, limits, served, own, limit_groups, attempt_deadline, connect_timeout })
 }
 
 fn deadlines(reader: &mut Reader<'_>) -> Option<(Duration, Duration)> {
@@ -128,12 +133,13 @@ fn own(
     limits: Limits,
     common: &Scope,
     served: Option<&BTreeSet<EnvironmentId>>,
+    limit_groups: &BTreeMap<String, f64>,
 ) -> BTreeMap<EnvironmentId, Environment> {
     let mut own = BTreeMap::new();
     let tables = std::mem::take(&mut reader.file.environments);
     for (index, table) in tables.iter().enumerate() {
         let prefix = environment_prefix(index);
-        let environment = environment(reader, table, &prefix, limits, common);
+        let environment = environment(reader, table, &prefix, limits, common, limit_groups);
         let origin = Origin::File { path: reader.file.path.clone(), key: format!("{prefix}id") };
         match (reader.given_in(table, &prefix, "id"), environment) {
             (None, _) if !table.contains_key("id") => {
@@ -163,6 +169,7 @@ fn environment(
     prefix: &str,
     limits: Limits,
     common: &Scope,
+    limit_groups: &BTreeMap<String, f64>,
 ) -> Option<Environment> {
     let own_rate = reader.given_in(table, prefix, "rate_limit");
     let own_rate = own_rate.map_or(Some(limits.rate), |given| reader.parse(&given, rate));
@@ -185,7 +192,51 @@ fn environment(
             return None;
         }
     };
-    Some(Environment { access, limits: Limits { rate: own_rate?, max_in_flight: max? } })
+    let limit_group = reader.given_in(table, prefix, "limit_group");
+    if let Some(given) = limit_group.as_ref().filter(|given| !limit_groups.contains_key(&given.text)) {
+        let remedy = "name one that a [[limit_group]] table sets up".to_owned();
+        reader.mistake(given.origin.clone(), Wrong(format!("there is no limit group {}", quoted(&given.text)), remedy));
+    }
+    let limit_group = limit_group.map(|given| given.text);
+    Some(Environment { access, limits: Limits { rate: own_rate?, max_in_flight: max? }, limit_group })
+}
+
+fn limit_groups(reader: &mut Reader<'_>) -> BTreeMap<String, f64> {
+    let mut groups = BTreeMap::new();
+    let tables = std::mem::take(&mut reader.file.limit_groups);
+    for (index, table) in tables.iter().enumerate() {
+        let prefix = limit_group_prefix(index);
+        let mut read = |key: &str, remedy: &str| {
+            let given = reader.given_in(table, &prefix, key);
+            if given.is_none() && !table.contains_key(key) {
+                let origin = Origin::File { path: reader.file.path.clone(), key: format!("{prefix}{key}") };
+                reader.mistake(origin, Wrong("missing".to_owned(), remedy.to_owned()));
+            }
+            given
+        };
+        let name = read("name", "give the licence a name of 1 to 100 characters");
+        let limit = read("rate_limit", "write the requests per second that its environments share");
+        let limit = limit.and_then(|given| reader.parse(&given, finite_rate));
+        let Some(name) = name else { continue };
+        if !(1..=100).contains(&name.text.chars().count()) {
+            let remedy = "give the licence a name of 1 to 100 characters".to_owned();
+            reader.mistake(name.origin, Wrong(format!("{} has another length", quoted(&name.text)), remedy));
+        } else if groups.insert(name.text.clone(), limit.unwrap_or(1.0)).is_some() {
+            let what = format!("limit group {} is listed twice", quoted(&name.text));
+            reader.mistake(name.origin, Wrong(what, "list it once".to_owned()));
+        }
+    }
+    reader.file.limit_groups = tables;
+    groups
+}
+
+/// A limit that is shared is a limit.
+fn finite_rate(text: &str) -> Result<f64, Wrong> {
+    let finite = |rate: &f64| rate.is_finite();
+    rate(text).ok().filter(finite).ok_or_else(|| {
+        let remedy = "write requests per second from 0.01 to 10000";
+        Wrong(format!("{} is out of range", quoted(text)), remedy.to_owned())
+    })
 }
 
 pub(super) fn environment_id(text: &str) -> Result<EnvironmentId, Wrong> {

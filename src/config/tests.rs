@@ -97,6 +97,7 @@ const SAMPLES: &[(&str, &str)] = &[
     ("reflection", "false"),
     ("max_concurrent_calls", "7"),
     ("shutdown_grace", "3s"),
+    ("retention", "30d"),
     ("retry_first", "1s"),
     ("retry_longest", "2m"),
     ("max_attempts", "3"),
@@ -166,6 +167,7 @@ fn a_flag_wins_over_a_variable_and_a_variable_over_the_file() -> Outcome {
 fn the_defaults_are_the_documented_ones() -> Outcome {
     let config = Setup::least()?.config()?;
     assert_eq!((config.role, config.migrate, config.reflection), (Role::All, true, true));
+    assert_eq!(config.retention, Duration::from_secs(90 * 24 * 3600));
     assert_eq!(config.retry, RetryPolicy::default());
     assert_eq!(config.pingone.limits, Limits { rate: 20.0, max_in_flight: 32 });
     assert_eq!(config.pingone.attempt_deadline, Duration::from_secs(10));
@@ -220,6 +222,7 @@ fn a_value_that_cannot_be_is_a_mistake_where_it_stands() -> Outcome {
         ("UNBLOCK_ADMIN_LISTEN", "127.0.0.1:50051", "the same address"),
         ("UNBLOCK_MAX_CONCURRENT_CALLS", "-1", "out of range"),
         ("UNBLOCK_SHUTDOWN_GRACE", "0s", "out of range"),
+        ("UNBLOCK_RETENTION", "59m", "out of range"),
         ("UNBLOCK_RETRY_FIRST", "61s", "the first wait must be"),
         ("UNBLOCK_RETRY_LONGEST", "2h", "out of range"),
         ("PINGONE_REGION", "uk", "no region"),

@@ -11,7 +11,7 @@ use crate::{
 
 /// Through which jobs are cancelled and redriven. Cheap to clone.
 #[derive(Debug, Clone)]
-pub struct Control(Arc<Core>);
+pub struct Control(pub(super) Arc<Core>);
 
 impl Control {
     pub(super) const fn new(core: Arc<Core>) -> Self {

@@ -212,7 +212,7 @@ impl Gate {
     /// Takes over what is stored.
     pub(super) fn adopt(&mut self, now: Instant, facts: &EnvironmentFacts, first: bool) {
         self.hold_until = self.hold_until.max(now + facts.hold);
-        self.paused = facts.paused;
+        self.set_paused(facts.paused);
         if !first {
             return;
         }

@@ -118,7 +118,7 @@ mod tests {
     fn a_probe_costs_nothing_however_often_unless_it_settles_the_job() {
         let standing =
             Standing { attempts: 10, cancel_requested: false, expires_in: Duration::from_secs(900) };
-        let mut probe =
+        let probe =
             |hint| judge(standing, &failure(hint), true, &RetryPolicy::default(), &mut fastrand::Rng::with_seed(7));
         assert!(matches!(probe(RetryHint::Backoff), Verdict::Postpone(_)));
         assert_eq!(probe(RetryHint::Never), Verdict::Fail);

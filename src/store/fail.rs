@@ -232,7 +232,7 @@ async fn give_back(
         let (lanes, uuids) = keys(&later, |(id, _, _)| *id);
         let places = sqlx::query!(
             r#"
-            update ready set lease_until = '-infinity', spared = spared + t.spared,
+            update ready set lease_until = '-infinity', spared = ready.spared + t.spared,
                              due_at = now() + t.wait_us * interval '1 microsecond'
             from unnest($1::smallint[], $2::uuid[], $3::bigint[], $4::int[]) as t (lane, job_id, wait_us, spared)
             where ready.lane = t.lane and ready.job_id = t.job_id

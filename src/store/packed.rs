@@ -25,7 +25,8 @@ pub(super) fn pack(device: &DeviceRef, raw: &Map<String, Value>) -> Vec<u8> {
 /// # Errors
 /// [`StoreError::Corrupt`] for what [`pack`] did not write.
 pub(super) fn unpack(device: &DeviceRef, packed: &[u8]) -> Result<Map<String, Value>, StoreError> {
-    let corrupt = |what: &str| StoreError::Corrupt(format!("the answer about device {}: {what}", device.device));
+    let corrupt =
+        |what: &str| StoreError::Corrupt(format!("the answer about device {}: {what}", device.device));
     let json = match packed.split_first() {
         Some((&PLAIN, json)) => json.to_vec(),
         Some((&LIKE_A_DEVICE, [a, b, c, d, compressed @ ..])) => {
@@ -107,7 +108,11 @@ mod tests {
 
     #[test]
     fn anything_else_comes_back_too() -> Result<(), Box<dyn Error>> {
-        for raw in [json!({}), json!({ "a": "\u{fffd}é\"", "n": [1, 2.5, null] }), json!({ "x": "y".repeat(100_000) })] {
+        for raw in [
+            json!({}),
+            json!({ "a": "\u{fffd}é\"", "n": [1, 2.5, null] }),
+            json!({ "x": "y".repeat(100_000) }),
+        ] {
             let raw = object(&raw)?;
             assert_eq!(unpack(&device()?, &pack(&device()?, &raw))?, raw);
         }
@@ -117,7 +122,8 @@ mod tests {
 
     #[test]
     fn what_is_damaged_is_an_error() -> Result<(), Box<dyn Error>> {
-        for damaged in [&b""[..], b"\x07{}", b"\x01\xff\xff\xff\xff", b"\x01\x04\0\0\0abc", b"\0[1]", b"\0{"] {
+        for damaged in [&b""[..], b"\x07{}", b"\x01\xff\xff\xff\xff", b"\x01\x04\0\0\0abc", b"\0[1]", b"\0{"]
+        {
             assert!(unpack(&device()?, damaged).is_err(), "{damaged:?}");
         }
         Ok(())

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use sqlx::PgConnection;
+
 use super::{LEASE, SEND_WINDOW, Store, StoreError, between, count, micros, stored_count};
 use crate::job::{Caller, JobId, State};
 
@@ -79,7 +81,7 @@ impl Store {
         .fetch_optional(&mut *transaction)
         .await?;
         let Some(ready) = ready else {
-            return Ok(match self.last_outcome(id).await? {
+            return Ok(match last_outcome(&mut transaction, id).await? {
                 None => Cancelled::Unknown,
                 Some((_, State::Cancelled)) => Cancelled::Ended,
                 Some((_, state)) => Cancelled::TooLate(state),
@@ -138,6 +140,17 @@ impl Store {
         let (lane, uuid) = (wish.id.lane().number(), wish.id.as_uuid());
         let begun_before = |run: u32| wish.expected_run.is_some_and(|expected| run == expected + 1);
         let mut transaction = self.pool.begin().await?;
+        // Held until the end, so that the job is not forgotten meanwhile: see `forget_jobs`.
+        let there = sqlx::query_scalar!(
+            "select job_id from job where lane = $1 and job_id = $2 for key share",
+            lane,
+            uuid
+        )
+        .fetch_optional(&mut *transaction)
+        .await?;
+        if there.is_none() {
+            return Ok(Redriven::Unknown);
+        }
         let running = sqlx::query_scalar!(
             "select run from ready where lane = $1 and job_id = $2 for update",
             lane,
@@ -148,7 +161,9 @@ impl Store {
         if let Some(run) = running {
             return Ok(if begun_before(count(run)) { Redriven::Begun } else { Redriven::Unfit(None) });
         }
-        let Some((run, state)) = self.last_outcome(wish.id).await? else { return Ok(Redriven::Unknown) };
+        let Some((run, state)) = last_outcome(&mut transaction, wish.id).await? else {
+            return Ok(Redriven::Unknown);
+        };
         if begun_before(run) {
             return Ok(Redriven::Begun);
         }
@@ -186,22 +201,22 @@ impl Store {
         let begun_here = begun.rows_affected() == 1;
         Ok(if begun_here || wish.expected_run.is_some() { Redriven::Begun } else { Redriven::Unfit(None) })
     }
+}
 
-    async fn last_outcome(&self, id: JobId) -> Result<Option<(u32, State)>, StoreError> {
-        let ended = sqlx::query_as!(
-            Ended,
-            "select run, state from outcome where lane = $1 and job_id = $2 order by run desc limit 1",
-            id.lane().number(),
-            id.as_uuid(),
-        )
-        .fetch_optional(&self.pool)
-        .await?;
-        ended
-            .map(|ended| {
-                State::from_number(ended.state)
-                    .map(|state| (count(ended.run), state))
-                    .ok_or_else(|| StoreError::Corrupt(format!("job {id} ended in state {}", ended.state)))
-            })
-            .transpose()
-    }
+async fn last_outcome(connection: &mut PgConnection, id: JobId) -> Result<Option<(u32, State)>, StoreError> {
+    let ended = sqlx::query_as!(
+        Ended,
+        "select run, state from outcome where lane = $1 and job_id = $2 order by run desc limit 1",
+        id.lane().number(),
+        id.as_uuid(),
+    )
+    .fetch_optional(connection)
+    .await?;
+    ended
+        .map(|ended| {
+            State::from_number(ended.state)
+                .map(|state| (count(ended.run), state))
+                .ok_or_else(|| StoreError::Corrupt(format!("job {id} ended in state {}", ended.state)))
+        })
+        .transpose()
 }

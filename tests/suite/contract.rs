@@ -168,7 +168,12 @@ async fn health_is_told_for_all_and_for_each_service() -> Result<()> {
     let world = World::start().await?;
     let channel = Channel::from_shared(format!("http://{}", world.service.address))?.connect().await?;
     let mut health = HealthClient::new(channel);
-    let names = ["", "pingone.device.v1.DeviceService", "pingone.device.v1.JobService"];
+    let names = [
+        "",
+        "pingone.device.v1.DeviceService",
+        "pingone.device.v1.JobService",
+        "pingone.device.v1.EnvironmentService",
+    ];
     for service in names {
         crate::harness::service::eventually("it serves", async || {
             let asked = HealthCheckRequest { service: service.to_owned() };
@@ -218,9 +223,12 @@ async fn both_reflections_list_the_services() -> Result<()> {
 
     newer.sort();
     older.sort();
-    for service in
-        ["grpc.health.v1.Health", "pingone.device.v1.DeviceService", "pingone.device.v1.JobService"]
-    {
+    for service in [
+        "grpc.health.v1.Health",
+        "pingone.device.v1.DeviceService",
+        "pingone.device.v1.JobService",
+        "pingone.device.v1.EnvironmentService",
+    ] {
         assert!(newer.iter().any(|name| name == service), "{newer:?}");
         assert!(older.iter().any(|name| name == service), "{older:?}");
     }

@@ -7,7 +7,7 @@ use crate::harness::Result;
 /// From the lowest; modules of one row do not use each other.
 const LAYERS: [&[&str]; 8] = [
     &["device"],
-    &["job", "telemetry", "proto"],
+    &["job", "environment", "telemetry", "proto"],
     &["store", "pingone", "postgres", "simulator"],
     &["watch"],
     &["engine"],

@@ -1,16 +1,18 @@
 //! A whole service in this process: real Postgres, real gRPC over a socket, a simulated PingOne behind real HTTP.
 
-use std::{collections::HashMap, net::SocketAddr, time::Duration};
+use std::{collections::HashMap, net::SocketAddr, sync::Arc, time::Duration};
 
 use pingone_unblock::{
     api,
     app::{App, Listeners, Settings},
     device::{DeviceId, DeviceRef, EnvironmentId, UserId},
-    engine::{self, Limits, Route, Routes},
+    engine::{self, Limits, QueueLimits, Route, Routes},
     job::RetryPolicy,
     pingone::{self, ApiPath, AuthPath, Client, ClientAuth, Credential},
     proto::v1::{
-        self, device_service_client::DeviceServiceClient, job::State, job_service_client::JobServiceClient,
+        self, device_service_client::DeviceServiceClient,
+        environment_service_client::EnvironmentServiceClient, job::State,
+        job_service_client::JobServiceClient,
     },
     simulator::{self, Simulator},
     store::{Access, Role},
@@ -73,6 +75,11 @@ pub(crate) struct Variant {
     pub(crate) only: Option<EnvironmentId>,
     /// Whether it hears no notification, as behind a transaction pooler.
     pub(crate) deaf: bool,
+    /// Environments that share one licence, and its rate.
+    pub(crate) grouped: (Vec<EnvironmentId>, f64),
+    pub(crate) queue: QueueLimits,
+    pub(crate) stale_after: Duration,
+    pub(crate) retention: Duration,
 }
 
 impl Default for Variant {
@@ -85,6 +92,10 @@ impl Default for Variant {
             role: Role::All,
             only: None,
             deaf: false,
+            grouped: (Vec::new(), 1000.0),
+            queue: QueueLimits { interactive: 1_000_000, bulk: 1_000_000 },
+            stale_after: Duration::from_secs(900),
+            retention: Duration::from_secs(90 * 24 * 3600),
         }
     }
 }
@@ -95,6 +106,7 @@ pub(crate) struct Service {
     pub(crate) admin: SocketAddr,
     pub(crate) devices: DeviceServiceClient<Channel>,
     pub(crate) jobs: JobServiceClient<Channel>,
+    pub(crate) environments: EnvironmentServiceClient<Channel>,
     stop: CancellationToken,
     running: JoinHandle<()>,
 }
@@ -104,11 +116,16 @@ impl Service {
         // Shown where a test fails. Only the first of a process is taken.
         let log = tracing_subscriber::fmt().with_env_filter("warn,pingone_unblock=debug").with_ansi(false);
         let _ = log.with_test_writer().try_init();
-        let route = Route { client: pingone.client(&variant.secret)?, limits: variant.limits };
+        let route = |limit_group| -> Result<Route> {
+            Ok(Route { client: pingone.client(&variant.secret)?, limits: variant.limits, limit_group })
+        };
+        let licence: Arc<str> = Arc::from("licence");
+        let grouped = variant.grouped.0.iter().map(|id| Ok((*id, route(Some(Arc::clone(&licence)))?)));
         let routes = Routes {
-            own: HashMap::new(),
-            default: Some(route),
+            own: grouped.collect::<Result<_>>()?,
+            default: Some(route(None)?),
             default_serves: variant.only.map(|only| [only].into()),
+            limit_groups: HashMap::from([(licence, variant.grouped.1)]),
             elsewhere: false,
         };
         // A direct address that leads nowhere: then nobody listens, and nobody could migrate.
@@ -122,10 +139,11 @@ impl Service {
             },
             migrate: !variant.deaf,
             engine: engine::Settings {
-                role: variant.role,
-                routes,
                 policy: variant.policy,
-                grace: Duration::from_secs(25),
+                retention: variant.retention,
+                queue: variant.queue,
+                stale_after: variant.stale_after,
+                ..engine::Settings::new(variant.role, routes)
             },
             api: api::Options { concurrent_calls: 1024, reflection: true },
         };
@@ -148,7 +166,8 @@ impl Service {
             address,
             admin,
             devices: DeviceServiceClient::new(channel.clone()),
-            jobs: JobServiceClient::new(channel),
+            jobs: JobServiceClient::new(channel.clone()),
+            environments: EnvironmentServiceClient::new(channel),
             stop,
             running,
         };

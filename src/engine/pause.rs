@@ -1,0 +1,56 @@
+//! Pauses and resumes, from any replica. The owners find out by looking; the hint has them look at once.
+
+use super::{Control, hints::Word};
+use crate::{
+    device::EnvironmentId,
+    job::Caller,
+    store::StoreError,
+};
+
+impl Control {
+    /// Has nothing more sent to `environment`, or to any. `reason`: at most 500 characters.
+    ///
+    /// # Errors
+    /// [`StoreError`] as [`Store::pause_environment`](crate::store::Store::pause_environment).
+    pub async fn pause(
+        &self,
+        environment: Option<EnvironmentId>,
+        caller: &Caller,
+        reason: &str,
+    ) -> Result<(), StoreError> {
+        match environment {
+            Some(id) => self.0.store.pause_environment(id, caller.as_str(), reason).await?,
+            None => self.0.store.pause_everything(caller.as_str(), reason).await?,
+        }
+        tracing::warn!(environment.id = named(environment), caller = caller.as_str(), "paused");
+        self.look_again();
+        Ok(())
+    }
+
+    /// Takes the pause of `environment`, or of everything, back.
+    ///
+    /// # Errors
+    /// [`StoreError`] as [`Store::resume_environment`](crate::store::Store::resume_environment).
+    pub async fn resume(
+        &self,
+        environment: Option<EnvironmentId>,
+        caller: &Caller,
+    ) -> Result<(), StoreError> {
+        match environment {
+            Some(id) => self.0.store.resume_environment(id).await?,
+            None => self.0.store.resume_everything().await?,
+        }
+        tracing::warn!(environment.id = named(environment), caller = caller.as_str(), "resumed");
+        self.look_again();
+        Ok(())
+    }
+
+    fn look_again(&self) {
+        self.0.facts.notify_one();
+        self.0.hints.say(Word::Facts);
+    }
+}
+
+fn named(environment: Option<EnvironmentId>) -> String {
+    environment.map_or_else(|| "all".to_owned(), |id| id.to_string())
+}

@@ -1,0 +1,148 @@
+//! An operator's pauses: of one environment, or of everything. Each change is one statement, from any replica.
+//!
+//! Who and when belong to the reason: a pause for the reason it is paused for already leaves all three as they are, another
+//! reason takes the place of the first.
+
+use super::{Store, StoreError, column};
+use crate::{
+    device::{EnvironmentId, Lane},
+    environment::Pause,
+};
+
+/// What an operator has stopped.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Pauses {
+    /// Everything, environments that nobody has seen yet included.
+    pub everything: Option<Pause>,
+    /// Environments by themselves, in no order. They stay paused when everything is resumed.
+    pub environments: Vec<(EnvironmentId, Pause)>,
+}
+
+impl Pauses {
+    /// Why nothing may be sent to `environment`; nothing where it may.
+    #[must_use]
+    pub fn of(&self, environment: EnvironmentId) -> Option<&Pause> {
+        let own = || self.environments.iter().find(|(id, _)| *id == environment);
+        self.everything.as_ref().or_else(|| own().map(|(_, pause)| pause))
+    }
+}
+
+impl Store {
+    /// Pauses one environment, also one that nobody has seen yet. `reason`: at most 500 characters.
+    ///
+    /// # Errors
+    /// [`StoreError`]: then nothing changed, or the answer was lost; the same call again is harmless.
+    pub async fn pause_environment(
+        &self,
+        environment: EnvironmentId,
+        by: &str,
+        reason: &str,
+    ) -> Result<(), StoreError> {
+        sqlx::query!(
+            r#"
+            insert into environment (lane, environment_id, paused_at, paused_by, pause_reason)
+            values ($1, $2, now(), $3, $4)
+            on conflict (lane, environment_id) do update
+            set paused_at = excluded.paused_at, paused_by = excluded.paused_by, pause_reason = excluded.pause_reason
+            where environment.pause_reason is distinct from excluded.pause_reason
+            "#,
+            environment.lane().number(),
+            environment.as_uuid(),
+            by,
+            reason,
+        )
+        .execute(&self.pool)
+        .await?;
+        Ok(())
+    }
+
+    /// Takes the pause of one environment back, if there is one.
+    ///
+    /// # Errors
+    /// As [`Store::pause_environment`].
+    pub async fn resume_environment(&self, environment: EnvironmentId) -> Result<(), StoreError> {
+        sqlx::query!(
+            r#"
+            update environment set paused_at = null, paused_by = null, pause_reason = null
+            where lane = $1 and environment_id = $2 and paused_at is not null
+            "#,
+            environment.lane().number(),
+            environment.as_uuid(),
+        )
+        .execute(&self.pool)
+        .await?;
+        Ok(())
+    }
+
+    /// Pauses everything, environments that nobody has seen yet included. `reason`: at most 500 characters.
+    ///
+    /// # Errors
+    /// As [`Store::pause_environment`].
+    pub async fn pause_everything(&self, by: &str, reason: &str) -> Result<(), StoreError> {
+        sqlx::query!(
+            r#"
+            insert into global_pause (only_row, paused_at, paused_by, pause_reason) values (true, now(), $1, $2)
+            on conflict (only_row) do update
+            set paused_at = excluded.paused_at, paused_by = excluded.paused_by, pause_reason = excluded.pause_reason
+            where global_pause.pause_reason is distinct from excluded.pause_reason
+            "#,
+            by,
+            reason,
+        )
+        .execute(&self.pool)
+        .await?;
+        Ok(())
+    }
+
+    /// Takes the pause of everything back, if there is one. Environments paused by themselves stay so.
+    ///
+    /// # Errors
+    /// As [`Store::pause_environment`].
+    pub async fn resume_everything(&self) -> Result<(), StoreError> {
+        sqlx::query!(
+            r#"
+            update global_pause set paused_at = null, paused_by = null, pause_reason = null
+            where only_row and paused_at is not null
+            "#,
+        )
+        .execute(&self.pool)
+        .await?;
+        Ok(())
+    }
+
+    /// The pause of everything, if it is in force.
+    ///
+    /// # Errors
+    /// [`StoreError`] when Postgres cannot say.
+    pub async fn find_global_pause(&self) -> Result<Option<Pause>, StoreError> {
+        Ok(self.find_pauses(&[]).await?.everything)
+    }
+
+    /// The pauses that are in force in `lanes`.
+    ///
+    /// # Errors
+    /// [`StoreError`] when Postgres cannot say.
+    pub async fn find_pauses(&self, lanes: &[Lane]) -> Result<Pauses, StoreError> {
+        let rows = sqlx::query!(
+            r#"
+            select null::uuid as environment_id, paused_at as "at!", paused_by as "by!", pause_reason as "reason!"
+            from global_pause where paused_at is not null
+            union all
+            select environment_id, paused_at, paused_by, pause_reason
+            from environment where lane = any($1) and paused_at is not null
+            "#,
+            &column(lanes, |lane| lane.number()),
+        )
+        .fetch_all(&self.pool)
+        .await?;
+        let mut pauses = Pauses::default();
+        for row in rows {
+            let pause = Pause { at: row.at, by: row.by, reason: row.reason };
+            match row.environment_id {
+                None => pauses.everything = Some(pause),
+                Some(id) => pauses.environments.push((id.into(), pause)),
+            }
+        }
+        Ok(pauses)
+    }
+}
