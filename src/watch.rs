@@ -53,8 +53,9 @@ impl Watch {
     #[must_use]
     pub fn interest(self: &Arc<Self>, job: JobId) -> Interest {
         let mut watched = self.watched();
-        let entry =
-            watched.entry(job).or_insert_with(|| Watched { changes: watch::Sender::new(Changes::default()), revision: None });
+        let entry = watched
+            .entry(job)
+            .or_insert_with(|| Watched { changes: watch::Sender::new(Changes::default()), revision: None });
         Interest { watch: Arc::clone(self), job, changes: entry.changes.subscribe() }
     }
 

@@ -89,7 +89,11 @@ impl DeviceService for Services {
             }
         }
         let waited = wish.wait.is_none_or(|wait| !wait.is_zero());
-        if !job.state.is_final() && !seen && waited && let Ok(newer) = self.job(id).await {
+        if !job.state.is_final()
+            && !seen
+            && waited
+            && let Ok(newer) = self.job(id).await
+        {
             job = newer;
         }
         let turn = if waited { self.turn(&job).await } else { None };

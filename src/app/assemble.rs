@@ -71,7 +71,8 @@ pub fn routes(pingone: &config::PingOne) -> Result<Routes, AppError> {
         };
         if let Some(client) = client {
             // The very name that the group is listed under.
-            let of = |name: &String| limit_groups.get_key_value(name.as_str()).map(|(name, _)| Arc::clone(name));
+            let of =
+                |name: &String| limit_groups.get_key_value(name.as_str()).map(|(name, _)| Arc::clone(name));
             let limit_group = environment.limit_group.as_ref().and_then(of);
             own.insert(*id, Route { client, limits: limits(environment.limits), limit_group });
         }

@@ -156,7 +156,10 @@ fn settings(database: &str, pingone: SocketAddr) -> Result<Settings, anyhow::Err
     Ok(Settings {
         access: Access { url: database.into(), direct_url: database.into(), pooled: false, connections: 16 },
         migrate: true,
-        engine: engine::Settings { grace: Duration::from_secs(12), ..engine::Settings::new(Role::All, routes) },
+        engine: engine::Settings {
+            grace: Duration::from_secs(12),
+            ..engine::Settings::new(Role::All, routes)
+        },
         api: api::Options { concurrent_calls: 1024, reflection: true },
     })
 }

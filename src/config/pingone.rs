@@ -195,7 +195,10 @@ fn environment(
     let limit_group = reader.given_in(table, prefix, "limit_group");
     if let Some(given) = limit_group.as_ref().filter(|given| !limit_groups.contains_key(&given.text)) {
         let remedy = "name one that a [[limit_group]] table sets up".to_owned();
-        reader.mistake(given.origin.clone(), Wrong(format!("there is no limit group {}", quoted(&given.text)), remedy));
+        reader.mistake(
+            given.origin.clone(),
+            Wrong(format!("there is no limit group {}", quoted(&given.text)), remedy),
+        );
     }
     let limit_group = limit_group.map(|given| given.text);
     Some(Environment { access, limits: Limits { rate: own_rate?, max_in_flight: max? }, limit_group })

@@ -101,6 +101,9 @@ const SAMPLES: &[(&str, &str)] = &[
     ("retry_first", "1s"),
     ("retry_longest", "2m"),
     ("max_attempts", "3"),
+    ("queue_limit_interactive", "100"),
+    ("queue_limit_bulk", "200"),
+    ("stale_after", "7m"),
     ("pingone_region", "eu"),
     ("pingone_api_path", "https://api.pingone.ca/v1"),
     ("pingone_auth_path", "https://login.example.com"),
@@ -277,7 +280,7 @@ fn an_unknown_key_is_a_mistake_with_a_suggestion() -> Outcome {
     assert_eq!(
         told[2],
         "unblock.toml: [[environment]] no. 1: ratelimit: no such key; did you mean rate_limit? \
-         the keys are id, credential, rate_limit, max_in_flight"
+         the keys are id, credential, rate_limit, max_in_flight, limit_group"
     );
     assert!(told[3].contains("credential.clientid: no such key; did you mean client_id?"), "{told:?}");
     Ok(())

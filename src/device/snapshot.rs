@@ -50,6 +50,12 @@ impl Snapshot {
         }
     }
 
+    /// The same, seen at another instant.
+    #[must_use]
+    pub fn seen_at(self, at: OffsetDateTime) -> Self {
+        Self { at, ..self }
+    }
+
     /// PingOne's JSON without its secrets, also what this service does not know yet.
     #[must_use]
     pub const fn raw(&self) -> &Map<String, Value> {

@@ -47,7 +47,9 @@ impl Board {
         now: Instant,
     ) -> &mut Desk<Attempt> {
         self.turns.enter(environment);
-        self.desks.entry(environment).or_insert_with(|| Desk::new(route.limits, route.limit_group.clone(), now))
+        self.desks
+            .entry(environment)
+            .or_insert_with(|| Desk::new(route.limits, route.limit_group.clone(), now))
     }
 
     pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = (EnvironmentId, &mut Desk<Attempt>)> {

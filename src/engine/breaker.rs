@@ -134,9 +134,10 @@ impl Breaker {
 
     fn sampled(&self, now: Instant) -> (u32, u32) {
         let span = Duration::from_secs(SAMPLED_SECONDS as u64);
-        let recent = self.sample.iter().filter(|second| {
-            second.began.is_some_and(|began| now.saturating_duration_since(began) < span)
-        });
+        let recent = self
+            .sample
+            .iter()
+            .filter(|second| second.began.is_some_and(|began| now.saturating_duration_since(began) < span));
         recent.fold((0, 0), |(ended, failed), second| (ended + second.ended, failed + second.failed))
     }
 }

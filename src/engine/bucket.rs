@@ -217,7 +217,7 @@ mod tests {
         }
 
         #[test]
-        fn the_rate_is_used_when_timers_are_a_little_late(rate in 5_u32..500, late in 0_u64..15) {
+        fn the_rate_is_used_when_timers_are_a_little_late(rate in 5_u32..500, late in 0_u64..4) {
             let start = Instant::now();
             let mut bucket = Bucket::new(f64::from(rate), start);
             let mut now = start;
@@ -227,7 +227,7 @@ mod tests {
                 bucket.take(now);
                 count += 1;
             }
-            prop_assert!(f64::from(count) >= 0.965 * 20.0 * f64::from(rate), "{count} of {}", 20 * rate);
+            prop_assert!(f64::from(count) >= 0.97 * 20.0 * f64::from(rate), "{count} of {}", 20 * rate);
         }
     }
 }

@@ -186,7 +186,9 @@ impl Group {
         let (failed, attempts) = self.failed;
         for ((entry, attempt), ending) in failed.iter().zip(attempts).zip(saved.endings) {
             let next = match ending {
-                Ending::Final(State::Failed | State::Cancelled | State::Expired | State::Succeeded) => Next::Over,
+                Ending::Final(State::Failed | State::Cancelled | State::Expired | State::Succeeded) => {
+                    Next::Over
+                }
                 Ending::Again { wait, due_at } => Next::Again { wait, due_at, sent: true },
                 Ending::Final(State::Pending | State::Running) | Ending::Late => Next::Unknown,
             };
@@ -243,21 +245,30 @@ fn answering_others(core: &Core, succeeded: &[Succeeded], attempts: &[Attempt]) 
         priority_of(attempt.job.flow) == Priority::Interactive
             && board.get_mut(environment).is_some_and(|desk| desk.has_bulk())
     };
-    succeeded.iter().zip(attempts).filter(|(_, attempt)| bulk_waits(attempt)).map(|(entry, _)| entry.clone()).collect()
+    succeeded
+        .iter()
+        .zip(attempts)
+        .filter(|(_, attempt)| bulk_waits(attempt))
+        .map(|(entry, _)| entry.clone())
+        .collect()
 }
 
+/// As it would be read: the store keeps microseconds.
 fn confirmed(entry: Succeeded, completed_at: OffsetDateTime) -> Confirmed {
+    let stored = |at: OffsetDateTime| at.replace_nanosecond(at.microsecond() * 1000).unwrap_or(at);
+    let micros = u64::try_from(entry.duration.as_micros()).unwrap_or(u64::MAX);
     let attempt = job::Attempt {
         run: entry.claim.run,
         number: entry.claim.attempt,
         read: entry.read,
-        started_at: entry.started_at,
-        duration: entry.duration,
+        started_at: stored(entry.started_at),
+        duration: Duration::from_micros(micros),
         http_status: Some(entry.http_status),
         correlation_id: entry.correlation_id,
         error: None,
     };
-    Confirmed { completed_at, attempt, snapshot: entry.snapshot }
+    let at = stored(entry.snapshot.at());
+    Confirmed { completed_at, attempt, snapshot: entry.snapshot.seen_at(at) }
 }
 
 /// What becomes of a job after an attempt.

@@ -298,13 +298,13 @@ impl<A> Desk<A> {
     /// Whether more should be claimed now.
     pub(super) fn is_hungry(&mut self, now: Instant) -> bool {
         let waits = |flow: &Flow| flow.has_more() || flow.ripens().is_some_and(|at| at <= now);
-        let (interactive, bulk) =
-            self.flows.iter().fold((false, false), |(interactive, bulk), (flow, waiting)| {
-                match priority_of(*flow) {
-                    Priority::Interactive => (interactive || waits(waiting), bulk),
-                    Priority::Bulk => (interactive, bulk || waits(waiting)),
-                }
-            });
+        let (interactive, bulk) = self.flows.iter().fold(
+            (false, false),
+            |(interactive, bulk), (flow, waiting)| match priority_of(*flow) {
+                Priority::Interactive => (interactive || waits(waiting), bulk),
+                Priority::Bulk => (interactive, bulk || waits(waiting)),
+            },
+        );
         if !interactive && !bulk {
             return false;
         }
@@ -321,7 +321,8 @@ impl<A> Desk<A> {
     /// How many jobs each flow's window should hold.
     pub(super) fn window(&mut self, now: Instant) -> usize {
         let room = self.room(now);
-        (room.bulk.max(room.interactive) * 2 + self.ended.expected(now, SLOTS_AHEAD)).clamp(*WINDOW.start(), *WINDOW.end())
+        (room.bulk.max(room.interactive) * 2 + self.ended.expected(now, SLOTS_AHEAD))
+            .clamp(*WINDOW.start(), *WINDOW.end())
     }
 
     /// Forgets batches of which nothing is left.
@@ -366,7 +367,11 @@ impl Pace {
 
     fn expected(&mut self, now: Instant, within: Duration) -> usize {
         self.turn(now);
-        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a small positive number")]
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "a small positive number"
+        )]
         let expected = (self.rate * within.as_secs_f64()).ceil() as usize;
         expected
     }

@@ -1,9 +1,6 @@
 //! The jobs of one environment that wait in one order: a window of what comes next, and how far the store has been read. Pure.
 
-use std::{
-    collections::BTreeMap,
-    time::Duration,
-};
+use std::{collections::BTreeMap, time::Duration};
 
 use time::OffsetDateTime;
 use tokio::time::Instant;
@@ -197,7 +194,8 @@ impl Flow {
     pub(super) fn has_overlooked(&self, due_at: OffsetDateTime) -> bool {
         let read = self.read_to.is_some_and(|(read_to, _)| due_at < read_to - TAIL);
         let first = self.due.first_key_value().map(|((first, _), _)| *first);
-        read && first.is_none_or(|first| due_at < first) && !self.parked.values().any(|held| held.due_at <= due_at)
+        read && first.is_none_or(|first| due_at < first)
+            && !self.parked.values().any(|held| held.due_at <= due_at)
     }
 
     fn ripen(&mut self, now: Instant) {

@@ -158,7 +158,12 @@ impl Gate {
     }
 
     /// PingOne's rate limit was met.
-    pub(super) fn rate_limited(&mut self, now: Instant, started: Started, asked: Option<Duration>) -> Limited {
+    pub(super) fn rate_limited(
+        &mut self,
+        now: Instant,
+        started: Started,
+        asked: Option<Duration>,
+    ) -> Limited {
         let wait = asked.unwrap_or_else(|| doubled(HOLD_FIRST, self.strikes, HOLD_LONGEST));
         self.strikes = if asked.is_none() { self.strikes + 1 } else { 0 };
         self.hold_until = self.hold_until.max(now + wait);
@@ -182,10 +187,7 @@ impl Gate {
     /// PingOne answered and took the credential: what had been shut and is open again.
     pub(super) fn answered(&mut self, now: Instant) -> Reopened {
         self.strikes = 0;
-        Reopened {
-            credential: self.credential.taken(),
-            circuit: self.breaker.answered(now) == Turn::Closed,
-        }
+        Reopened { credential: self.credential.taken(), circuit: self.breaker.answered(now) == Turn::Closed }
     }
 
     /// PingOne answered, which says nothing of the credential.

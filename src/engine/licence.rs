@@ -99,7 +99,8 @@ async fn take_once(core: &Arc<Core>, name: &Arc<str>) -> Result<(), StoreError> 
     }
     let rate = core.licences.learned().get(name).map_or(1.0, |learned| learned.rate(now));
     let interval = Duration::from_secs_f64(SLOWER / rate);
-    let slots = core.store.take_slots(name, u32::try_from(wanted).unwrap_or(u32::MAX), interval, AHEAD).await?;
+    let slots =
+        core.store.take_slots(name, u32::try_from(wanted).unwrap_or(u32::MAX), interval, AHEAD).await?;
     // Counted from the answer: never earlier than the clock of the licence has it.
     let first = Instant::now() + slots.first_in;
     if let Some((rate, ago)) = slots.learned_rate
@@ -115,7 +116,9 @@ async fn take_once(core: &Arc<Core>, name: &Arc<str>) -> Result<(), StoreError> 
     let mut turn = 0;
     for number in 0..slots.count {
         // In turn, those who want none any more passed over.
-        let Some(step) = (0..wants.len()).find(|step| wants[(turn + step) % wants.len()].1 > 0) else { break };
+        let Some(step) = (0..wants.len()).find(|step| wants[(turn + step) % wants.len()].1 > 0) else {
+            break;
+        };
         turn += step;
         let at = turn % wants.len();
         wants[at].1 -= 1;

@@ -54,7 +54,8 @@ pub(super) async fn read(core: Arc<Core>) {
             }
         }
         tokio::time::sleep(LOOK_APART).await;
-        let next = core.board().iter_mut().flat_map(|(_, desk)| desk.flows.values().filter_map(Flow::tail_at)).min();
+        let next =
+            core.board().iter_mut().flat_map(|(_, desk)| desk.flows.values().filter_map(Flow::tail_at)).min();
         let polls_at = polled + poll;
         tokio::select! {
             () = tokio::time::sleep_until(next.map_or(polls_at, |at| at.min(polls_at))) => {}
@@ -67,7 +68,8 @@ pub(super) async fn read(core: Arc<Core>) {
 async fn read_once(core: &Core) -> Result<usize, StoreError> {
     let asked = Instant::now();
     let mut stretches = Vec::new();
-    for (environment, desk) in core.board().iter_mut().filter(|(environment, _)| core.schedules(*environment)) {
+    for (environment, desk) in core.board().iter_mut().filter(|(environment, _)| core.schedules(*environment))
+    {
         let window = desk.window(asked);
         for (number, flow) in &mut desk.flows {
             if let Some(after) = flow.reads_on(window, asked) {
@@ -129,7 +131,8 @@ pub(super) async fn adopt(core: &Arc<Core>) -> Result<(), StoreError> {
         let mut board = core.board();
         for facts in &stored {
             // Given away while we read: its new owner reads it.
-            let Some(route) = core.routes.find(facts.id).filter(|_| core.lanes.owns(facts.id.lane(), now)) else {
+            let Some(route) = core.routes.find(facts.id).filter(|_| core.lanes.owns(facts.id.lane(), now))
+            else {
                 continue;
             };
             let desk = board.desk(facts.id, route, now);
@@ -187,7 +190,8 @@ fn compare(core: &Core, swept: Vec<Swept>) {
         swept.into_iter().map(|flow| ((flow.environment, flow.flow), flow)).collect();
     let mut overlooked = false;
     for (environment, desk) in board.iter_mut() {
-        let numbers: Vec<i64> = found.keys().filter(|(of, _)| *of == environment).map(|(_, flow)| *flow).collect();
+        let numbers: Vec<i64> =
+            found.keys().filter(|(of, _)| *of == environment).map(|(_, flow)| *flow).collect();
         for number in numbers {
             if priority_of(number) == Priority::Bulk && !desk.flows.contains_key(&number) {
                 desk.open_flow(number);

@@ -1,11 +1,7 @@
 //! Pauses and resumes, from any replica. The owners find out by looking; the hint has them look at once.
 
 use super::{Control, hints::Word};
-use crate::{
-    device::EnvironmentId,
-    job::Caller,
-    store::StoreError,
-};
+use crate::{device::EnvironmentId, job::Caller, store::StoreError};
 
 impl Control {
     /// Has nothing more sent to `environment`, or to any. `reason`: at most 500 characters.

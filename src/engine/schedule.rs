@@ -1,6 +1,10 @@
 //! Claims what limits allow in the next moment, and has it staged to start.
 
-use std::{collections::{HashMap, HashSet}, sync::Arc, time::Duration};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use tokio::{sync::OwnedSemaphorePermit, time::Instant};
 
@@ -48,7 +52,9 @@ async fn run_once(core: &Arc<Core>) -> Result<Option<Instant>, StoreError> {
     let room = core.permits.available_permits().min(CLAIMED_AT_ONCE);
     let wanted = u32::try_from(room).unwrap_or_default();
     // Where saving lags there is no room: whoever saves wakes us.
-    let Ok(permits) = Arc::clone(&core.permits).try_acquire_many_owned(wanted.max(1)) else { return Ok(None) };
+    let Ok(permits) = Arc::clone(&core.permits).try_acquire_many_owned(wanted.max(1)) else {
+        return Ok(None);
+    };
     let picked = core.board().pick(asked, permits.num_permits());
     if !picked.expired.is_empty() {
         let ended = core.store.end_if_overdue(&picked.expired).await?;

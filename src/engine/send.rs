@@ -282,7 +282,8 @@ fn learn(core: &Arc<Core>, attempt: &Attempt, failure: &mut Failure, started: St
     if failure.reason == Reason::Forbidden && desk.gate.forbidden(device.user) {
         failure.reason = Reason::CredentialRefused;
         failure.hint = RetryHint::Credential;
-        failure.message = format!("{}; so it was for 20 users in a row, so it is the credential", failure.message);
+        failure.message =
+            format!("{}; so it was for 20 users in a row, so it is the credential", failure.message);
     }
     match failure.hint {
         RetryHint::Hold(asked) => {

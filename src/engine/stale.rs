@@ -48,7 +48,12 @@ pub(super) fn is_stale(core: &Core, job: &Waiting, now: Instant) -> bool {
 }
 
 /// Reads the device, and sends the unblock where that is still meant.
-pub(super) async fn read_and_send(core: &Arc<Core>, route: &Route, attempt: &Attempt, started: Started) -> Settled {
+pub(super) async fn read_and_send(
+    core: &Arc<Core>,
+    route: &Route,
+    attempt: &Attempt,
+    started: Started,
+) -> Settled {
     let (job, claim) = (&attempt.job, attempt.claim);
     let (began, started_at) = (Instant::now(), OffsetDateTime::now_utc());
     let answer = route.client.read(&job.device, claim.id, job.trace_parent.as_deref()).await;
@@ -61,7 +66,11 @@ pub(super) async fn read_and_send(core: &Arc<Core>, route: &Route, attempt: &Att
         Meaning::Send(failure) => failure,
     };
     let environment = job.device.environment;
-    if failure.is_none() { answered(core, environment) } else { reached(core, environment) }
+    if failure.is_none() {
+        answered(core, environment)
+    } else {
+        reached(core, environment)
+    }
     let first = ReadFirst { claim, started_at, duration, http_status, correlation_id, failure };
 
     let Some(started) = next_place(core, attempt).await else { return Settled::NotAtAll(first) };
@@ -69,7 +78,11 @@ pub(super) async fn read_and_send(core: &Arc<Core>, route: &Route, attempt: &Att
     // Once more, right before the first byte: a cancel waits for what was claimed before it, not for what is claimed after.
     let renewed = core.store.renew_claim(&claim).await;
     let now = Instant::now();
-    if !matches!(renewed, Ok(true)) || now > asked + SEND_WINDOW || now >= job.expires || !core.schedules(environment) {
+    if !matches!(renewed, Ok(true))
+        || now > asked + SEND_WINDOW
+        || now >= job.expires
+        || !core.schedules(environment)
+    {
         return Settled::NotAtAll(first);
     }
     let started_at = OffsetDateTime::now_utc();

@@ -141,7 +141,8 @@ pub(super) async fn watch_backlogs(core: Arc<Core>) {
         match core.store.find_backlogs().await {
             Ok(found) => {
                 let count = |stored: i64| u64::try_from(stored).unwrap_or_default();
-                let waiting = found.into_iter().map(|(id, interactive, bulk)| (id, [count(interactive), count(bulk)]));
+                let waiting =
+                    found.into_iter().map(|(id, interactive, bulk)| (id, [count(interactive), count(bulk)]));
                 *core.backlogs.waiting() = waiting.collect();
             }
             Err(error) => tracing::debug!(%error, "the backlogs could not be read"),

@@ -43,9 +43,7 @@ pub fn judge(
     rng: &mut fastrand::Rng,
 ) -> Verdict {
     let retry = |allowed: u32, asked: Option<Duration>, rng: &mut fastrand::Rng| match standing.attempts {
-        attempts if probe => {
-            Verdict::Postpone(policy.delay(attempts, asked, rng).min(standing.expires_in))
-        }
+        attempts if probe => Verdict::Postpone(policy.delay(attempts, asked, rng).min(standing.expires_in)),
         attempts if attempts >= allowed => Verdict::Fail,
         attempts => Verdict::Retry(policy.delay(attempts, asked, rng).min(standing.expires_in)),
     };
@@ -57,8 +55,12 @@ pub fn judge(
         RetryHint::Hold(_) | RetryHint::Credential => Verdict::Spare,
     };
     match verdict {
-        Verdict::Retry(_) | Verdict::Postpone(_) | Verdict::Spare if standing.cancel_requested => Verdict::Cancel,
-        Verdict::Retry(_) | Verdict::Postpone(_) | Verdict::Spare if standing.expires_in.is_zero() => Verdict::Expire,
+        Verdict::Retry(_) | Verdict::Postpone(_) | Verdict::Spare if standing.cancel_requested => {
+            Verdict::Cancel
+        }
+        Verdict::Retry(_) | Verdict::Postpone(_) | Verdict::Spare if standing.expires_in.is_zero() => {
+            Verdict::Expire
+        }
         decided => decided,
     }
 }
@@ -118,8 +120,9 @@ mod tests {
     fn a_probe_costs_nothing_however_often_unless_it_settles_the_job() {
         let standing =
             Standing { attempts: 10, cancel_requested: false, expires_in: Duration::from_secs(900) };
-        let probe =
-            |hint| judge(standing, &failure(hint), true, &RetryPolicy::default(), &mut fastrand::Rng::with_seed(7));
+        let probe = |hint| {
+            judge(standing, &failure(hint), true, &RetryPolicy::default(), &mut fastrand::Rng::with_seed(7))
+        };
         assert!(matches!(probe(RetryHint::Backoff), Verdict::Postpone(_)));
         assert_eq!(probe(RetryHint::Never), Verdict::Fail);
     }

@@ -272,7 +272,11 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError`]: then nothing ended.
-    pub async fn end_overdue(&self, environment: EnvironmentId, limit: u32) -> Result<Vec<JobId>, StoreError> {
+    pub async fn end_overdue(
+        &self,
+        environment: EnvironmentId,
+        limit: u32,
+    ) -> Result<Vec<JobId>, StoreError> {
         let overdue = sqlx::query_scalar!(
             r#"
             select job_id from ready

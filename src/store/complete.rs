@@ -212,9 +212,8 @@ impl Store {
     /// [`StoreError`]: then they are recorded or not; the same call again is harmless.
     pub async fn record_reads(&self, group: &[ReadFirst]) -> Result<(), StoreError> {
         let (lanes, ids) = keys(group, |entry| entry.claim.id);
-        let text = |of: fn(&Failure) -> Option<String>| {
-            column(group, |entry| entry.failure.as_ref().and_then(of))
-        };
+        let text =
+            |of: fn(&Failure) -> Option<String>| column(group, |entry| entry.failure.as_ref().and_then(of));
         sqlx::query!(
             r#"
             insert into attempt (lane, job_id, run, number, read, started_at, duration_us, http_status, correlation_id,

@@ -56,7 +56,11 @@ async fn a_killed_process_loses_nothing_and_sends_nothing_twice_at_once() -> Res
         let whole = next.job(job).await?;
         let reasons: Vec<String> =
             whole.attempts.iter().map(|attempt| attempt.error.clone().unwrap_or_default().reason).collect();
-        assert_eq!(reasons, ["UPSTREAM_TIMEOUT", ""], "the lost attempt is told");
+        assert_eq!(
+            reasons,
+            ["UPSTREAM_TIMEOUT", "", ""],
+            "the lost attempt is told, then a read, then the unblock"
+        );
     }
     let ended = pingone.simulator.counts().posts;
     next.signal(Signal::TERM)?;

@@ -124,7 +124,7 @@ async fn what_ended_long_ago_goes_whole_and_everything_else_stays() -> Result<()
     for id in [&succeeded, &failed_twice, &cancelled] {
         due.push(age(&pool, id, true).await?);
     }
-    assert_eq!(rows(&pool, &due[1]).await?, [1, 0, 2, 2, 1, 0]);
+    assert_eq!(rows(&pool, &due[1]).await?, [1, 0, 2, 3, 1, 0]);
     assert_eq!(rows(&pool, &due[2]).await?, [1, 0, 1, 1, 0, 1]);
     let stay = [
         young,

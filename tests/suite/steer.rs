@@ -88,7 +88,11 @@ async fn a_failed_job_is_given_new_attempts_once_per_expected_run() -> Result<()
     assert_eq!(again.run, 2);
     assert!(again.revision > failed.revision);
     let done = world.service.job_in(&failed.job_id, &[State::Succeeded]).await?;
-    assert_eq!((done.run, done.attempt_count, done.attempts.len()), (2, 1, 2));
+    assert_eq!(
+        (done.run, done.attempt_count, done.attempts.len()),
+        (2, 1, 3),
+        "it read before it sent again"
+    );
     // The same call again finds its run begun; another run is refused.
     let repeat =
         world.service.jobs.clone().retry_job(retry.clone()).await?.into_inner().job.ok_or("no job")?;
