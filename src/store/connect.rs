@@ -19,6 +19,15 @@ const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(2);
 /// Statements are short; one that is not would hold up its whole batch.
 const STATEMENT_TIMEOUT: &str = "5s";
 const LOCK_TIMEOUT: &str = "3s";
+/// Every statement but the sweep looks a few rows up by key, whatever the planner believes of tables that grow and shrink by the
+/// second: a plan made while a table was small must not be kept for when it is large.
+const PLANNING: [(&str, &str); 5] = [
+    ("jit", "off"),
+    ("plan_cache_mode", "force_generic_plan"),
+    ("enable_seqscan", "off"),
+    ("enable_hashjoin", "off"),
+    ("enable_mergejoin", "off"),
+];
 
 /// Where Postgres is and how to speak to it.
 #[derive(Debug, Clone)]
@@ -63,7 +72,8 @@ impl Store {
         let options = if access.pooled {
             options.statement_cache_capacity(0)
         } else {
-            options.options([("statement_timeout", STATEMENT_TIMEOUT), ("lock_timeout", LOCK_TIMEOUT)])
+            let timeouts = [("statement_timeout", STATEMENT_TIMEOUT), ("lock_timeout", LOCK_TIMEOUT)];
+            options.options(timeouts.into_iter().chain(PLANNING))
         };
         let direct = PgConnectOptions::from_str(access.direct_url.expose_secret())
             .map_err(StoreError::Address)?
