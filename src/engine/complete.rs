@@ -203,7 +203,9 @@ impl Group {
         }
         core.watch.changed(&saved.answered);
         changed.extend(saved.answered);
-        core.hints.jobs(&changed);
+        if !core.lanes.alone() {
+            core.hints.jobs(&changed);
+        }
         // Whoever schedules them now would wait for the end of our claim.
         let lost = returned.into_iter().filter(|lane| !core.lanes.owns(*lane, Instant::now()));
         core.hints.returned(lost);

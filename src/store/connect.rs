@@ -21,12 +21,13 @@ const STATEMENT_TIMEOUT: &str = "5s";
 const LOCK_TIMEOUT: &str = "3s";
 /// Every statement but the sweep looks a few rows up by key, whatever the planner believes of tables that grow and shrink by the
 /// second: a plan made while a table was small must not be kept for when it is large.
-const PLANNING: [(&str, &str); 5] = [
+const PLANNING: [(&str, &str); 6] = [
     ("jit", "off"),
     ("plan_cache_mode", "force_generic_plan"),
     ("enable_seqscan", "off"),
     ("enable_hashjoin", "off"),
     ("enable_mergejoin", "off"),
+    ("enable_memoize", "off"),
 ];
 
 /// Where Postgres is and how to speak to it.
