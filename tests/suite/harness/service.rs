@@ -75,6 +75,8 @@ pub(crate) struct Variant {
     pub(crate) only: Option<EnvironmentId>,
     /// Whether it hears no notification, as behind a transaction pooler.
     pub(crate) deaf: bool,
+    /// Whether it pauses everything when it starts.
+    pub(crate) hold: bool,
     pub(crate) retention: Duration,
 }
 
@@ -88,6 +90,7 @@ impl Default for Variant {
             role: Role::All,
             only: None,
             deaf: false,
+            hold: false,
             retention: Duration::from_secs(90 * 24 * 3600),
         }
     }
@@ -126,6 +129,7 @@ impl Service {
                 connections: 8,
             },
             migrate: !variant.deaf,
+            hold: variant.hold,
             engine: engine::Settings {
                 role: variant.role,
                 routes,
