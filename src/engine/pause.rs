@@ -40,7 +40,7 @@ impl Control {
             Some(id) => self.0.store.resume_environment(id).await?,
             None => self.0.store.resume_everything().await?,
         }
-        tracing::warn!(environment.id = named(environment), caller = caller.as_str(), "resumed");
+        tracing::info!(environment.id = named(environment), caller = caller.as_str(), "resumed");
         self.look_again(environment);
         Ok(())
     }
