@@ -1,9 +1,10 @@
 //! Pauses of one environment and of everything: told, kept and taken back.
 
 use pingone_unblock::{
-    device::EnvironmentId,
-    proto::v1::{self, environment::State},
-    simulator,
+    device::{DeviceRef, EnvironmentId},
+    proto::v1::{self, environment::State, job},
+    simulator::{self, Fault},
+    store::Role,
 };
 use tonic::Code;
 use uuid::Uuid;
@@ -13,7 +14,7 @@ use crate::{
     harness::{
         Result,
         database::Database,
-        service::{ENVIRONMENT, Service, Variant, World},
+        service::{ENVIRONMENT, Service, Variant, World, request, request_without_wait, some_device, wire},
     },
     unblock::reason,
 };
@@ -136,4 +137,64 @@ async fn a_held_start_pauses_everything_and_shows_what_is_configured() -> Result
     assert_eq!(ids, [ENVIRONMENT], "it has had no job yet");
     assert_eq!(resume(&world.service, "").await?.state(), State::Sending);
     Ok(())
+}
+
+/// A job that waits for a second at most: once it is EXPIRED, whoever sends has looked at what there is.
+async fn short_lived(service: &Service, device: &DeviceRef) -> Result<String> {
+    let time_to_live = Some(prost_types::Duration { seconds: 1, nanos: 0 });
+    let asked = v1::UnblockRequest { time_to_live, ..request_without_wait(wire(device)) };
+    Ok(service.unblock(asked).await?.job.ok_or("no job")?.job_id)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_more_is_sent_to_a_paused_environment_and_others_go_on() -> Result<()> {
+    let world = World::start().await?;
+    let (running, waiting, expiring) = (some_device()?, some_device()?, some_device()?);
+    world.simulator().fault(running.device, [Fault::hold()]);
+    let in_flight = world.service.unblock(request_without_wait(wire(&running))).await?.job.ok_or("no job")?;
+    world.simulator().arrived_for(running.device, 1).await;
+    pause(&world.service, ENVIRONMENT, "a change of roles").await?;
+
+    let job = world.service.unblock(request_without_wait(wire(&waiting))).await?.job.ok_or("no job")?;
+    let short = short_lived(&world.service, &expiring).await?;
+    let elsewhere = DeviceRef { environment: EnvironmentId::from(Uuid::new_v4()), ..some_device()? };
+    let other = world.service.unblock(request(wire(&elsewhere))).await?.job.ok_or("no job")?;
+    assert_eq!(other.state(), job::State::Succeeded);
+    world.simulator().release();
+    world.service.job_in(&in_flight.job_id, &[job::State::Succeeded]).await?;
+
+    world.service.job_in(&short, &[job::State::Expired]).await?;
+    let waits = world.service.job(&job.job_id).await?;
+    assert_eq!(waits.state(), job::State::Pending);
+    assert!(waits.waiting_for.contains("paused"), "{}", waits.waiting_for);
+    for device in [&waiting, &expiring] {
+        assert_eq!(world.simulator().counts_for(device.device).posts, 0);
+    }
+    resume(&world.service, ENVIRONMENT).await?;
+    world.service.job_in(&job.job_id, &[job::State::Succeeded]).await?;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_held_start_sends_nothing_of_what_waits_until_everything_is_resumed() -> Result<()> {
+    let api = Variant { role: Role::Api, ..Variant::default() };
+    let world = World::with(api, simulator::Settings::default()).await?;
+    let old =
+        world.service.unblock(request_without_wait(wire(&some_device()?))).await?.job.ok_or("no job")?;
+
+    let held = Variant { hold: true, ..Variant::default() };
+    let service = Service::start(world.database.url(), &world.pingone, held).await?;
+    let unseen = DeviceRef { environment: EnvironmentId::from(Uuid::new_v4()), ..some_device()? };
+    for device in [some_device()?, unseen] {
+        let short = short_lived(&service, &device).await?;
+        service.job_in(&short, &[job::State::Expired]).await?;
+    }
+    assert_eq!(service.job(&old.job_id).await?.state(), job::State::Pending);
+    assert_eq!(world.simulator().counts().posts, 0);
+
+    // Through a replica that does not send.
+    resume(&world.service, "").await?;
+    service.job_in(&old.job_id, &[job::State::Succeeded]).await?;
+    assert_eq!(world.simulator().counts().posts, 1);
+    service.stop().await
 }
