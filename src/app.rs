@@ -4,14 +4,15 @@ mod admin;
 mod assemble;
 mod readiness;
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use tokio::{net::TcpListener, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     api::{self, Server, Services},
-    engine::{self, Engine},
+    device::EnvironmentId,
+    engine::{self, Engine, Routes},
     store::{Access, Role, Store, StoreError},
     watch::Watch,
 };
@@ -26,6 +27,8 @@ pub struct Settings {
     pub access: Access,
     /// Whether the database is brought up to date at the start.
     pub migrate: bool,
+    /// Whether all sending is paused before any is begun.
+    pub hold: bool,
     /// How jobs are sent.
     pub engine: engine::Settings,
     /// What the gRPC port is like.
@@ -50,13 +53,22 @@ pub enum AppError {
 #[derive(Debug)]
 pub struct App {
     store: Store,
-    migrate: bool,
+    preparation: Preparation,
     role: Role,
     grace: Duration,
     engine: Engine,
     server: Server,
     readiness: Readiness,
     draining: CancellationToken,
+}
+
+/// What is done to the database before it is used.
+#[derive(Debug)]
+struct Preparation {
+    migrate: bool,
+    hold: bool,
+    /// Made known at once, so that they are listed before their first job.
+    environments: Vec<EnvironmentId>,
 }
 
 /// Where the server listens. Handed in, so that tests can choose any free port.
@@ -81,6 +93,11 @@ impl App {
     pub async fn build(settings: Settings) -> Result<Self, AppError> {
         let store = Store::new(&settings.access)?;
         let (role, grace) = (settings.engine.role, settings.engine.grace);
+        let preparation = Preparation {
+            migrate: settings.migrate,
+            hold: settings.hold,
+            environments: named(&settings.engine.routes),
+        };
         let watch = Arc::new(Watch::default());
         let (engine, submitter, control) = Engine::new(store.clone(), settings.engine, Arc::clone(&watch));
         let draining = CancellationToken::new();
@@ -88,7 +105,7 @@ impl App {
         let services =
             Services { submitter, control, store: store.clone(), watch, draining: draining.clone() };
         let server = Server::new(services, settings.api, readiness.gate()).await?;
-        Ok(Self { store, migrate: settings.migrate, role, grace, engine, server, readiness, draining })
+        Ok(Self { store, preparation, role, grace, engine, server, readiness, draining })
     }
 
     /// Whether calls are answered, and why not.
@@ -114,7 +131,7 @@ impl App {
             .then(|| tokio::spawn(self.server.run(listeners.grpc, close_connections.clone())));
 
         let started = tokio::select! {
-            started = prepare(&self.store, self.migrate, &self.readiness) => started.map(|()| true),
+            started = prepare(&self.store, &self.preparation, &self.readiness) => started.map(|()| true),
             () = shutdown.cancelled() => Ok(false),
         };
         if matches!(started, Ok(true)) {
@@ -160,10 +177,10 @@ impl App {
 }
 
 /// Waits for a database that is as this version needs it.
-async fn prepare(store: &Store, migrate: bool, readiness: &Readiness) -> Result<(), StoreError> {
+async fn prepare(store: &Store, preparation: &Preparation, readiness: &Readiness) -> Result<(), StoreError> {
     let mut wait = START_AGAIN_FIRST;
     loop {
-        match prepare_once(store, migrate).await {
+        match preparation.run_once(store).await {
             Ok(()) => return Ok(()),
             Err(error @ (StoreError::Unavailable(_) | StoreError::SchemaOlder { .. })) => {
                 tracing::warn!(%error, "waiting for the database");
@@ -176,12 +193,25 @@ async fn prepare(store: &Store, migrate: bool, readiness: &Readiness) -> Result<
     }
 }
 
-async fn prepare_once(store: &Store, migrate: bool) -> Result<(), StoreError> {
-    if migrate {
-        let migrated = store.migrate().await?;
-        for (version, name) in &migrated.applied {
-            tracing::info!(version, name, "migrated");
+impl Preparation {
+    async fn run_once(&self, store: &Store) -> Result<(), StoreError> {
+        if self.migrate {
+            let migrated = store.migrate().await?;
+            for (version, name) in &migrated.applied {
+                tracing::info!(version, name, "migrated");
+            }
         }
+        store.check_schema().await?;
+        if self.hold {
+            store.pause_everything("serve --hold", "held at the start: look at `job list` first").await?;
+            tracing::warn!("all sending is paused, on every replica, until `env resume --all`");
+        }
+        store.register_environments(&self.environments).await
     }
-    store.check_schema().await
+}
+
+/// The environments that are configured by their ids.
+fn named(routes: &Routes) -> Vec<EnvironmentId> {
+    let own: HashSet<EnvironmentId> = routes.own.keys().copied().collect();
+    own.union(&routes.default_serves.clone().unwrap_or_default()).copied().collect()
 }

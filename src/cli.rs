@@ -8,6 +8,7 @@ mod client;
 mod completions;
 mod demo;
 mod device;
+mod env;
 mod error;
 mod exit;
 mod follow;
@@ -26,7 +27,7 @@ mod simulate;
 mod table;
 mod unblock;
 
-use std::{env, ffi::OsStr, process::ExitCode};
+use std::{ffi::OsStr, process::ExitCode};
 
 use clap::{ColorChoice, CommandFactory, FromArgMatches, Parser, Subcommand};
 
@@ -59,6 +60,8 @@ enum Command {
     Device(device::Device),
     #[command(subcommand)]
     Job(job::Job),
+    #[command(subcommand)]
+    Env(env::Env),
     Simulate(simulate::Simulate),
     Health(health::Health),
     Completions(completions::Completions),
@@ -74,7 +77,7 @@ impl Cli {
     /// printed.
     pub fn from_arguments() -> Result<Self, ExitCode> {
         // Asked for before anything is parsed: a mistake in the arguments is to be told without colours too.
-        let plain = env::args_os().any(|argument| argument == OsStr::new("--no-color"));
+        let plain = std::env::args_os().any(|argument| argument == OsStr::new("--no-color"));
         let colour = if plain { ColorChoice::Never } else { ColorChoice::Auto };
         let parsed = Self::command().color(colour).try_get_matches();
         parsed.and_then(|matches| Self::from_arg_matches(&matches)).map_err(|told| {
@@ -107,6 +110,7 @@ impl Command {
             Self::Unblock(unblock) => unblock.run(screen).await,
             Self::Device(device) => device.run(screen).await,
             Self::Job(job) => job.run(screen).await,
+            Self::Env(env) => env.run(screen).await,
             Self::Simulate(simulate) => simulate.run(screen).await,
             Self::Health(health) => health.run(screen).await,
             Self::Completions(completions) => completions.run(screen),

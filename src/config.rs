@@ -50,6 +50,8 @@ pub struct Config {
     pub max_concurrent_calls: u32,
     /// How long a stop may take to finish what runs.
     pub shutdown_grace: Duration,
+    /// Whether all sending is paused at the start.
+    pub hold: bool,
     /// How long jobs are kept after their end: an hour or more.
     pub retention: Duration,
     /// When a job is tried again.
@@ -122,6 +124,7 @@ fn read(reader: &mut Reader<'_>, variable: Variable<'_>) -> Option<Config> {
     let reflection = reader.read("reflection", truth);
     let max_concurrent_calls = reader.read("max_concurrent_calls", count(1..=100_000));
     let shutdown_grace = reader.read("shutdown_grace", duration_in(GRACES));
+    let hold = reader.read("hold", truth);
     let retention = reader.read("retention", duration_in(RETENTIONS));
     let retry = retry(reader);
     let queue_interactive = reader.read("queue_limit_interactive", count(1..=10_000_000));
@@ -140,6 +143,7 @@ fn read(reader: &mut Reader<'_>, variable: Variable<'_>) -> Option<Config> {
         reflection: reflection?,
         max_concurrent_calls: max_concurrent_calls?,
         shutdown_grace: shutdown_grace?,
+        hold: hold?,
         retention: retention?,
         retry: retry?,
         queue_limits: (queue_interactive?, queue_bulk?),

@@ -20,6 +20,7 @@ impl Settings {
         Ok(Self {
             access: access(&config.database),
             migrate: config.migrate,
+            hold: config.hold,
             engine: engine::Settings {
                 role: config.role,
                 routes: Routes { elsewhere: config.role == Role::Api, ..routes(&config.pingone)? },

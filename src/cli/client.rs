@@ -15,7 +15,10 @@ use super::{
     repeat::Repeat,
     screen::{Screen, printable},
 };
-use crate::proto::v1::{device_service_client::DeviceServiceClient, job_service_client::JobServiceClient};
+use crate::proto::v1::{
+    device_service_client::DeviceServiceClient, environment_service_client::EnvironmentServiceClient,
+    job_service_client::JobServiceClient,
+};
 
 /// Until when something may take.
 #[derive(Debug, Clone, Copy)]
@@ -48,6 +51,10 @@ impl Client {
 
     pub(super) fn jobs(&self) -> JobServiceClient<InterceptedService<Channel, Bearer>> {
         JobServiceClient::with_interceptor(self.channel.clone(), self.bearer.clone())
+    }
+
+    pub(super) fn environments(&self) -> EnvironmentServiceClient<InterceptedService<Channel, Bearer>> {
+        EnvironmentServiceClient::with_interceptor(self.channel.clone(), self.bearer.clone())
     }
 
     /// Sends `request`, unchanged, until there is an answer that another try would not better.

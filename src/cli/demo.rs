@@ -156,6 +156,7 @@ fn settings(database: &str, pingone: SocketAddr) -> Result<Settings, anyhow::Err
     Ok(Settings {
         access: Access { url: database.into(), direct_url: database.into(), pooled: false, connections: 16 },
         migrate: true,
+        hold: false,
         engine: engine::Settings {
             grace: Duration::from_secs(12),
             ..engine::Settings::new(Role::All, routes)

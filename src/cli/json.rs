@@ -8,10 +8,11 @@ use crate::proto::v1::{self, job::State};
 /// What `--help` promises about `--output json`.
 pub(super) const HELP: &str = "\
 JSON output:
-  One object per line. `unblock` and the `job` commands print Job, `device get`
-  prints GetDeviceResponse, as proto3 maps them: lowerCamelCase names, enum
-  values by name (STATE_SUCCEEDED), times in RFC 3339, durations as \"1.500s\",
-  default values (0, false, \"\") left out. Only int64 differs: a plain number.
+  One object per line. `unblock` and the `job` commands print Job, `env` commands
+  Environment, `device get` GetDeviceResponse, as proto3 maps them: lowerCamelCase
+  names, enum values by name (STATE_SUCCEEDED), times in RFC 3339, durations as
+  \"1.500s\", default values (0, false, \"\") left out. Only int64 differs: a plain
+  number.
   `job watch` prints the job at every change.";
 
 pub(super) fn job(job: &v1::Job) -> Value {
@@ -48,6 +49,27 @@ pub(super) fn job(job: &v1::Job) -> Value {
 
 pub(super) fn get_device_response(answer: &v1::GetDeviceResponse) -> Value {
     Fields::default().value("device", answer.device.as_ref().map(device)).text("jobId", &answer.job_id).into()
+}
+
+pub(super) fn environment(environment: &v1::Environment) -> Value {
+    let state = v1::environment::State::try_from(environment.state);
+    Fields::default()
+        .text("environmentId", &environment.environment_id)
+        .value("state", named(environment.state, state.map(|state| state.as_str_name())))
+        .text("stateReason", &environment.state_reason)
+        .time("resumeTime", environment.resume_time)
+        .text("limitGroup", &environment.limit_group)
+        .double("rateLimit", environment.rate_limit)
+        .double("currentRate", environment.current_rate)
+        .number("inFlight", environment.in_flight)
+        .number("pendingInteractive", environment.pending_interactive)
+        .number("pendingBulk", environment.pending_bulk)
+        .duration("oldestPendingAge", environment.oldest_pending_age)
+        .text("owner", &environment.owner)
+        .double("effectiveRateLimit", environment.effective_rate_limit)
+        .number("maxInFlight", environment.max_in_flight)
+        .time("publishTime", environment.publish_time)
+        .into()
 }
 
 fn device(device: &v1::Device) -> Value {
@@ -93,7 +115,7 @@ fn attempt(attempt: &v1::Attempt) -> Value {
     Fields::default()
         .number("number", attempt.number)
         .time("startTime", attempt.start_time)
-        .value("duration", attempt.duration.map(|duration: Duration| Value::from(duration.to_string())))
+        .duration("duration", attempt.duration)
         .number("httpStatus", attempt.http_status)
         .value("error", attempt.error.as_ref().map(error))
         .text("correlationId", &attempt.correlation_id)
@@ -125,6 +147,14 @@ impl Fields {
     fn number(self, name: &str, number: impl Into<i64>) -> Self {
         let number = number.into();
         self.value(name, (number != 0).then(|| Value::from(number)))
+    }
+
+    fn double(self, name: &str, number: f64) -> Self {
+        self.value(name, (number != 0.0).then(|| from_double(number)))
+    }
+
+    fn duration(self, name: &str, duration: Option<Duration>) -> Self {
+        self.value(name, duration.map(|duration| Value::from(duration.to_string())))
     }
 
     fn time(self, name: &str, time: Option<Timestamp>) -> Self {

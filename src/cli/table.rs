@@ -11,7 +11,7 @@ use super::{
 use crate::proto::v1::{self, job::State};
 
 /// Where a table has room for whole ids.
-const WIDE: u16 = 130;
+pub(super) const WIDE: u16 = 130;
 
 pub(super) fn device(screen: &Screen, device: &v1::Device, job_id: &str) -> String {
     let named = device.r#ref.clone().unwrap_or_default();
@@ -156,27 +156,27 @@ fn attempts(screen: &Screen, job: &v1::Job) -> String {
 }
 
 /// Label and value, one pair a row; what is empty is left out.
-struct Rows<'a> {
+pub(super) struct Rows<'a> {
     screen: &'a Screen,
     table: Table,
 }
 
 impl<'a> Rows<'a> {
-    fn new(screen: &'a Screen) -> Self {
+    pub(super) fn new(screen: &'a Screen) -> Self {
         Self { screen, table: table(screen) }
     }
 
-    fn text(&mut self, label: &str, text: &str) {
+    pub(super) fn text(&mut self, label: &str, text: &str) {
         self.coloured(label, text, None);
     }
 
-    fn coloured(&mut self, label: &str, text: &str, hue: Option<Hue>) {
+    pub(super) fn coloured(&mut self, label: &str, text: &str, hue: Option<Hue>) {
         if !text.is_empty() {
             self.table.add_row([cell(self.screen, label, Some(Hue::Faint)), cell(self.screen, text, hue)]);
         }
     }
 
-    fn time(&mut self, label: &str, at: Option<Timestamp>) {
+    pub(super) fn time(&mut self, label: &str, at: Option<Timestamp>) {
         self.text(label, &at.map(long_time).unwrap_or_default());
     }
 
@@ -194,12 +194,12 @@ impl<'a> Rows<'a> {
         self.coloured(label, &text, hue);
     }
 
-    fn draw(mut self) -> String {
+    pub(super) fn draw(mut self) -> String {
         drawn(&mut self.table)
     }
 }
 
-fn table(screen: &Screen) -> Table {
+pub(super) fn table(screen: &Screen) -> Table {
     let mut table = Table::new();
     table
         .load_preset(presets::NOTHING)
@@ -220,12 +220,12 @@ fn drawn(table: &mut Table) -> String {
     table.trim_fmt()
 }
 
-fn heading(screen: &Screen, title: &str) -> Cell {
+pub(super) fn heading(screen: &Screen, title: &str) -> Cell {
     let cell = Cell::new(title);
     if screen.colour() { cell.add_attribute(Attribute::Bold) } else { cell }
 }
 
-fn cell(screen: &Screen, text: &str, hue: Option<Hue>) -> Cell {
+pub(super) fn cell(screen: &Screen, text: &str, hue: Option<Hue>) -> Cell {
     let cell = Cell::new(printable(text));
     match hue {
         _ if !screen.colour() => cell,
@@ -237,7 +237,7 @@ fn cell(screen: &Screen, text: &str, hue: Option<Hue>) -> Cell {
     }
 }
 
-fn abridged(id: &str) -> String {
+pub(super) fn abridged(id: &str) -> String {
     match id.split_once('-') {
         Some((first, _)) => format!("{first}…"),
         None => id.to_owned(),

@@ -112,6 +112,8 @@ pub const SETTINGS: &[Setting] = &[
         "calls answered at the same time at most"),
     Setting::new("shutdown_grace", "UNBLOCK_SHUTDOWN_GRACE", Value("--shutdown-grace", "DURATION"), Is("25s"),
         "how long a stop may take to finish what runs"),
+    Setting::new("hold", "UNBLOCK_HOLD", Switch("--hold", "true"), Is("false"),
+        "`true` pauses all sending at the start, until `env resume --all`: for a restored backup"),
     Setting::new("retention", "UNBLOCK_RETENTION", Value("--retention", "DURATION"), Is("90d"),
         "how long jobs are kept after their end, from 1h on; with a job goes its request_id"),
     Setting::new("retry_first", "UNBLOCK_RETRY_FIRST", Value("--retry-first", "DURATION"), Is("500ms"),

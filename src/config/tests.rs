@@ -97,6 +97,7 @@ const SAMPLES: &[(&str, &str)] = &[
     ("reflection", "false"),
     ("max_concurrent_calls", "7"),
     ("shutdown_grace", "3s"),
+    ("hold", "true"),
     ("retention", "30d"),
     ("retry_first", "1s"),
     ("retry_longest", "2m"),
@@ -170,7 +171,7 @@ fn a_flag_wins_over_a_variable_and_a_variable_over_the_file() -> Outcome {
 fn the_defaults_are_the_documented_ones() -> Outcome {
     let config = Setup::least()?.config()?;
     assert_eq!((config.role, config.migrate, config.reflection), (Role::All, true, true));
-    assert_eq!(config.retention, Duration::from_secs(90 * 24 * 3600));
+    assert_eq!((config.hold, config.retention), (false, Duration::from_secs(90 * 24 * 3600)));
     assert_eq!(config.retry, RetryPolicy::default());
     assert_eq!(config.pingone.limits, Limits { rate: 20.0, max_in_flight: 32 });
     assert_eq!(config.pingone.attempt_deadline, Duration::from_secs(10));

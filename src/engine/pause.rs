@@ -1,6 +1,6 @@
 //! Pauses and resumes, from any replica. The owners find out by looking; the hint has them look at once.
 
-use super::{Control, hints::Word};
+use super::{Control, hints::Word, look};
 use crate::{device::EnvironmentId, job::Caller, store::StoreError};
 
 impl Control {
@@ -19,7 +19,7 @@ impl Control {
             None => self.0.store.pause_everything(caller.as_str(), reason).await?,
         }
         tracing::warn!(environment.id = named(environment), caller = caller.as_str(), "paused");
-        self.look_again();
+        self.look_again().await;
         Ok(())
     }
 
@@ -36,14 +36,18 @@ impl Control {
             Some(id) => self.0.store.resume_environment(id).await?,
             None => self.0.store.resume_everything().await?,
         }
-        tracing::warn!(environment.id = named(environment), caller = caller.as_str(), "resumed");
-        self.look_again();
+        tracing::info!(environment.id = named(environment), caller = caller.as_str(), "resumed");
+        self.look_again().await;
         Ok(())
     }
 
-    fn look_again(&self) {
-        self.0.facts.notify_one();
+    /// Here at once, so that nothing starts on this replica once the caller has its answer; elsewhere as soon as it is heard.
+    async fn look_again(&self) {
         self.0.hints.say(Word::Facts);
+        if let Err(error) = look::adopt(&self.0).await {
+            tracing::warn!(%error, "a pause or a resume is seen with the next look only");
+        }
+        self.0.facts.notify_one();
     }
 }
 

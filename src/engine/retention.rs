@@ -18,48 +18,53 @@ const IDLE: Duration = Duration::from_secs(3600);
 /// A replica that owns no lane asks itself again whether it does.
 const NO_LANES: Duration = Duration::from_secs(1);
 
-/// Forgets jobs until the engine stops; whoever holds this ends it.
+/// How far each lane has been walked: what is deleted is stepped over once, not with every step.
+type Walked = HashMap<Lane, Uuid>;
+
+/// Forgets jobs until whoever holds this ends it.
 pub(super) async fn run(core: Arc<Core>, keep: Duration) {
-    // How far each lane has been walked: what is deleted is stepped over once, not with every step.
-    let mut walked = HashMap::new();
+    let mut walked = Walked::new();
     loop {
         let lanes = core.lanes.owned(Instant::now());
         if lanes.is_empty() {
             tokio::time::sleep(NO_LANES).await;
             continue;
         }
-        let mut forgotten = 0;
-        for lane in lanes {
-            match walk(&core, lane, keep, &mut walked).await {
-                Ok(gone) => forgotten += gone,
-                Err(error) => tracing::debug!(%error, "old jobs were not forgotten"),
+        let wait = match run_once(&core, &lanes, keep, &mut walked).await {
+            Ok(0) => IDLE,
+            Ok(forgotten) => {
+                tracing::info!(jobs = forgotten, "forgot jobs that ended long ago");
+                ROUND_APART
             }
-        }
-        if forgotten > 0 {
-            tracing::info!(jobs = forgotten, "forgot jobs that ended long ago");
-        }
-        tokio::time::sleep(if forgotten > 0 { ROUND_APART } else { IDLE }).await;
+            Err(error) => {
+                tracing::warn!(%error, "old jobs were not forgotten");
+                ROUND_APART
+            }
+        };
+        tokio::time::sleep(wait).await;
     }
 }
 
-/// Walks the jobs of one lane that are old enough, from where it was left, for as long as the lane is ours.
-async fn walk(
+/// One round through `lanes`. Says how many jobs went.
+async fn run_once(
     core: &Core,
-    lane: Lane,
+    lanes: &[Lane],
     keep: Duration,
-    walked: &mut HashMap<Lane, Uuid>,
+    walked: &mut Walked,
 ) -> Result<u64, StoreError> {
     let floor = core.store.find_retention_floor(keep).await?;
     let mut forgotten = 0;
-    while core.lanes.owns(lane, Instant::now()) {
-        let after = walked.get(&lane).copied().unwrap_or(Uuid::nil());
-        let jobs = core.store.find_old_jobs(lane, after, floor, AT_ONCE).await?;
-        let Some(last) = jobs.last() else { break };
-        forgotten += core.store.forget_jobs(&jobs, keep).await?;
-        walked.insert(lane, last);
-        tokio::time::sleep(STEP_APART).await;
+    for lane in lanes {
+        while core.lanes.owns(*lane, Instant::now()) {
+            let after = walked.get(lane).copied().unwrap_or(Uuid::nil());
+            let jobs = core.store.find_old_jobs(*lane, after, floor, AT_ONCE).await?;
+            let Some(last) = jobs.last() else { break };
+            forgotten += core.store.forget_jobs(&jobs, keep).await?;
+            walked.insert(*lane, last);
+            tokio::time::sleep(STEP_APART).await;
+        }
+        // What stayed is looked at again in the next round.
+        walked.remove(lane);
     }
-    // What stayed is looked at again in the next round.
-    walked.remove(&lane);
     Ok(forgotten)
 }

@@ -6,7 +6,8 @@ use super::{Store, StoreError, column, stored_count};
 use crate::environment::Status;
 
 impl Store {
-    /// Publishes how environments stand, in the name of the replica that sends for them. Lost, it is said again.
+    /// Publishes how environments stand, each at most once in a call, in the name of the replica that sends for them. Lost,
+    /// it is said again.
     ///
     /// # Errors
     /// [`StoreError`] when Postgres does not take it.

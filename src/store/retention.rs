@@ -76,7 +76,8 @@ impl Store {
             r#"
             select j.job_id from job j
             where j.lane = $1 and j.job_id = any($2)
-              and not exists (select from ready r where r.lane = j.lane and r.job_id = j.job_id)
+              -- Not as "not exists": that may be planned as one look at all of ready.
+              and (select r.run from ready r where r.lane = j.lane and r.job_id = j.job_id) is null
               and not exists (
                   select from outcome o
                   where o.lane = j.lane and o.job_id = j.job_id
@@ -99,7 +100,7 @@ impl Store {
             with due as (
                 select o.lane, o.job_id from outcome o
                 where o.lane = $1 and o.job_id = any($2)
-                  and not exists (select from ready r where r.lane = o.lane and r.job_id = o.job_id)
+                  and (select r.run from ready r where r.lane = o.lane and r.job_id = o.job_id) is null
                 group by o.lane, o.job_id
                 having max(o.completed_at) < now() - $3::bigint * interval '1 microsecond'
             ), no_attempts as (

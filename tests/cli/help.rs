@@ -8,7 +8,7 @@ const CLIENT: [&str; 5] = ["--server", "--ca", "--cert", "--key", "--token-file"
 
 #[tokio::test]
 async fn every_command_has_help_with_the_flags_of_the_contract() -> Tested {
-    let commands: [(&[&str], &[&str]); 11] = [
+    let commands: [(&[&str], &[&str]); 15] = [
         (&[], &["--output", "--no-color", "--version"]),
         (
             &["unblock"],
@@ -46,6 +46,10 @@ async fn every_command_has_help_with_the_flags_of_the_contract() -> Tested {
         (&["job", "watch"], &["--timeout"]),
         (&["job", "cancel"], &["--reason"]),
         (&["job", "retry"], &["--expected-run", "--time-to-live", "--reason", "--ticket"]),
+        (&["env"], &["list", "pause", "resume"]),
+        (&["env", "list"], &["--timeout"]),
+        (&["env", "pause"], &["<ENV", "--all", "--reason", "--timeout"]),
+        (&["env", "resume"], &["<ENV", "--all", "--reason", "--timeout"]),
         (&["completions"], &["SHELL"]),
     ];
     for (command, flags) in commands {

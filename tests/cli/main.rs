@@ -1,5 +1,6 @@
 //! The real binary against a real gRPC server with canned answers: what it prints, how it ends, what it sends.
 
+mod env;
 mod harness;
 mod help;
 mod jobs;

@@ -7,10 +7,13 @@ use std::{
 };
 
 use pingone_unblock::proto::v1::{
-    CancelJobRequest, CancelJobResponse, GetDeviceRequest, GetDeviceResponse, GetJobRequest, GetJobResponse,
-    Job, ListJobsRequest, ListJobsResponse, RetryJobRequest, RetryJobResponse, UnblockRequest,
-    UnblockResponse, WatchJobRequest, WatchJobResponse,
+    CancelJobRequest, CancelJobResponse, Environment, GetDeviceRequest, GetDeviceResponse, GetJobRequest,
+    GetJobResponse, Job, ListEnvironmentsRequest, ListEnvironmentsResponse, ListJobsRequest,
+    ListJobsResponse, PauseEnvironmentRequest, PauseEnvironmentResponse, ResumeEnvironmentRequest,
+    ResumeEnvironmentResponse, RetryJobRequest, RetryJobResponse, UnblockRequest, UnblockResponse,
+    WatchJobRequest, WatchJobResponse,
     device_service_server::{DeviceService, DeviceServiceServer},
+    environment_service_server::{EnvironmentService, EnvironmentServiceServer},
     job_service_server::{JobService, JobServiceServer},
 };
 use tokio::{net::TcpListener, task::AbortHandle};
@@ -27,10 +30,15 @@ pub(crate) struct Script {
     job: Answers<Job>,
     pages: Answers<ListJobsResponse>,
     watches: Answers<Watch>,
+    environments: Answers<ListEnvironmentsResponse>,
+    environment: Answers<Environment>,
     pub(crate) unblocks: Mutex<Vec<(MetadataMap, UnblockRequest)>>,
     pub(crate) lists: Mutex<Vec<ListJobsRequest>>,
     pub(crate) retries: Mutex<Vec<RetryJobRequest>>,
     pub(crate) cancels: Mutex<Vec<CancelJobRequest>>,
+    pub(crate) environment_lists: Mutex<Vec<ListEnvironmentsRequest>>,
+    pub(crate) pauses: Mutex<Vec<PauseEnvironmentRequest>>,
+    pub(crate) resumes: Mutex<Vec<ResumeEnvironmentRequest>>,
 }
 
 /// The views of one watch, and how it ends.
@@ -67,7 +75,8 @@ impl Fake {
         let answering = Answering(Arc::clone(&script));
         let serving = Server::builder()
             .add_service(DeviceServiceServer::new(answering.clone()))
-            .add_service(JobServiceServer::new(answering))
+            .add_service(JobServiceServer::new(answering.clone()))
+            .add_service(EnvironmentServiceServer::new(answering))
             .serve_with_incoming(TcpListenerStream::new(listener));
         let task = tokio::spawn(serving).abort_handle();
         Ok(Self { script, url, task })
@@ -91,6 +100,14 @@ impl Fake {
 
     pub(crate) fn page(&self, jobs: Vec<Job>, next_page_token: &str) {
         push(&self.script.pages, Ok(ListJobsResponse { jobs, next_page_token: next_page_token.to_owned() }));
+    }
+
+    pub(crate) fn environments(&self, page: ListEnvironmentsResponse) {
+        push(&self.script.environments, Ok(page));
+    }
+
+    pub(crate) fn environment(&self, answer: Result<Environment, Status>) {
+        push(&self.script.environment, answer);
     }
 
     pub(crate) fn watch(&self, views: Vec<Job>, end: End) {
@@ -160,6 +177,35 @@ impl JobService for Answering {
     ) -> Result<Response<RetryJobResponse>, Status> {
         remember(&self.0.retries, request.into_inner());
         next(&self.0.job).map(|job| Response::new(RetryJobResponse { job: Some(job) }))
+    }
+}
+
+#[async_trait]
+impl EnvironmentService for Answering {
+    async fn list_environments(
+        &self,
+        request: Request<ListEnvironmentsRequest>,
+    ) -> Result<Response<ListEnvironmentsResponse>, Status> {
+        remember(&self.0.environment_lists, request.into_inner());
+        next(&self.0.environments).map(Response::new)
+    }
+
+    async fn pause_environment(
+        &self,
+        request: Request<PauseEnvironmentRequest>,
+    ) -> Result<Response<PauseEnvironmentResponse>, Status> {
+        remember(&self.0.pauses, request.into_inner());
+        let environment = next(&self.0.environment)?;
+        Ok(Response::new(PauseEnvironmentResponse { environment: Some(environment) }))
+    }
+
+    async fn resume_environment(
+        &self,
+        request: Request<ResumeEnvironmentRequest>,
+    ) -> Result<Response<ResumeEnvironmentResponse>, Status> {
+        remember(&self.0.resumes, request.into_inner());
+        let environment = next(&self.0.environment)?;
+        Ok(Response::new(ResumeEnvironmentResponse { environment: Some(environment) }))
     }
 }
 

@@ -1,4 +1,4 @@
-//! What an operator sees of the environments, and pauses.
+//! What an operator sees of the environments.
 
 use std::time::Duration;
 
@@ -7,45 +7,22 @@ use pingone_unblock::{
     environment::Status,
     proto::v1::{self, environment::State},
     simulator,
-    store::{Access, Role, Store},
+    store::Role,
 };
 use time::OffsetDateTime;
-use tonic::Code;
 use uuid::Uuid;
 
 use crate::{
     harness::{
         Result,
-        database::Database,
         service::{ENVIRONMENT, Service, Variant, World, example_device, request},
     },
     unblock::reason,
 };
 
-async fn list(service: &Service) -> Result<v1::ListEnvironmentsResponse> {
+pub(crate) async fn list(service: &Service) -> Result<v1::ListEnvironmentsResponse> {
     let asked = v1::ListEnvironmentsRequest::default();
     Ok(service.environments.clone().list_environments(asked).await?.into_inner())
-}
-
-/// Pauses one, or everything.
-async fn pause(service: &Service, id: &str, reason: &str) -> Result<v1::Environment, tonic::Status> {
-    let asked = v1::PauseEnvironmentRequest { environment_id: id.to_owned(), reason: reason.to_owned() };
-    let reply = service.environments.clone().pause_environment(asked).await?.into_inner();
-    Ok(reply.environment.unwrap_or_default())
-}
-
-/// Resumes one, or everything.
-async fn resume(service: &Service, id: &str) -> Result<v1::Environment, tonic::Status> {
-    let asked =
-        v1::ResumeEnvironmentRequest { environment_id: id.to_owned(), reason: "it is over".to_owned() };
-    let reply = service.environments.clone().resume_environment(asked).await?.into_inner();
-    Ok(reply.environment.unwrap_or_default())
-}
-
-fn store(database: &Database) -> Result<Store> {
-    let url = database.url().to_owned();
-    let access = Access { url: url.clone().into(), direct_url: url.into(), pooled: false, connections: 4 };
-    Ok(Store::new(&access)?)
 }
 
 /// Nobody but the test says how an environment stands.
@@ -83,94 +60,6 @@ async fn an_environment_is_listed_from_its_first_job_on() -> Result<()> {
 }
 
 #[tokio::test]
-async fn a_pause_is_told_with_who_and_why_until_it_is_taken_back() -> Result<()> {
-    let world = World::start().await?;
-    for _ in 0..2 {
-        let paused = pause(&world.service, ENVIRONMENT, "a change of roles").await?;
-        assert_eq!((paused.state(), paused.environment_id.as_str()), (State::Paused, ENVIRONMENT));
-        assert!(paused.state_reason.starts_with("paused by anonymous since "), "{}", paused.state_reason);
-        assert!(paused.state_reason.ends_with(": a change of roles"), "{}", paused.state_reason);
-        assert_eq!(paused.resume_time, None);
-    }
-    let listed = list(&world.service).await?;
-    assert_eq!((listed.environments[0].state(), listed.all_paused), (State::Paused, false));
-    for _ in 0..2 {
-        let resumed = resume(&world.service, ENVIRONMENT).await?;
-        assert_eq!((resumed.state(), resumed.state_reason.as_str()), (State::Sending, ""));
-    }
-    let nobody_knows = Uuid::new_v4().to_string();
-    assert_eq!(resume(&world.service, &nobody_knows).await?.state(), State::Sending);
-    Ok(())
-}
-
-#[tokio::test]
-async fn a_second_pause_keeps_the_first_ones_time_unless_its_reason_differs() -> Result<()> {
-    let database = Database::create().await?;
-    let (store, id) = (store(&database)?, EnvironmentId::parse(ENVIRONMENT)?);
-    let in_force = async || -> Result<_> {
-        let pauses = store.find_pauses(&[id.lane()]).await?;
-        Ok((pauses.environments.first().map(|(_, pause)| pause.clone()), pauses.everything))
-    };
-    store.pause_environment(id, "first", "one").await?;
-    store.pause_everything("first", "one").await?;
-    let before = in_force().await?;
-    assert!(before.0.is_some() && before.1.is_some());
-    store.pause_environment(id, "second", "one").await?;
-    store.pause_everything("second", "one").await?;
-    assert_eq!(in_force().await?, before);
-    store.pause_environment(id, "second", "two").await?;
-    store.pause_everything("second", "two").await?;
-    let (own, all) = in_force().await?;
-    for (pause, before) in [(own, before.0), (all, before.1)] {
-        let (pause, before) = (pause.ok_or("no pause")?, before.ok_or("no pause")?);
-        assert_eq!((pause.by.as_str(), pause.reason.as_str()), ("second", "two"));
-        assert!(pause.at > before.at);
-    }
-    store.resume_everything().await?;
-    assert!(store.find_pauses(&[id.lane()]).await?.of(id).is_some(), "each pause ends by itself");
-    store.resume_environment(id).await?;
-    assert_eq!(in_force().await?, (None, None));
-    Ok(())
-}
-
-#[tokio::test]
-async fn the_emergency_stop_holds_everything_whatever_is_served() -> Result<()> {
-    let only = EnvironmentId::parse(ENVIRONMENT)?;
-    let world =
-        World::with(Variant { only: Some(only), ..Variant::default() }, simulator::Settings::default())
-            .await?;
-    let elsewhere = Uuid::new_v4().to_string();
-    for refused in
-        [pause(&world.service, &elsewhere, "").await.err(), resume(&world.service, &elsewhere).await.err()]
-    {
-        let refused = refused.ok_or("that environment is not served")?;
-        assert_eq!(
-            (refused.code(), reason(&refused).as_str()),
-            (Code::FailedPrecondition, "ENVIRONMENT_NOT_SERVED")
-        );
-    }
-    store(&world.database)?.register_environments(&[only]).await?;
-    let all = pause(&world.service, "", "breach").await?;
-    assert_eq!((all.state(), all.environment_id.as_str()), (State::Paused, ""));
-    let listed = list(&world.service).await?;
-    assert!(listed.all_paused);
-    assert!(
-        listed.all_paused_reason.starts_with("everything is paused by anonymous since ")
-            && listed.all_paused_reason.ends_with(": breach"),
-        "{}",
-        listed.all_paused_reason
-    );
-    let environment = &listed.environments[0];
-    assert_eq!(environment.state(), State::Paused);
-    assert_eq!(environment.state_reason, listed.all_paused_reason);
-    assert_eq!(resume(&world.service, ENVIRONMENT).await?.state(), State::Paused, "that resumes one only");
-    let all = resume(&world.service, "").await?;
-    assert_eq!((all.state(), all.state_reason.as_str()), (State::Sending, ""));
-    assert!(!list(&world.service).await?.all_paused);
-    Ok(())
-}
-
-#[tokio::test]
 async fn wrong_fields_are_named() -> Result<()> {
     let world = World::start().await?;
     let wrong = v1::PauseEnvironmentRequest { environment_id: "prod".to_owned(), reason: "r".repeat(501) };
@@ -190,7 +79,7 @@ async fn wrong_fields_are_named() -> Result<()> {
 async fn pages_hold_every_environment_once() -> Result<()> {
     let world = World::start().await?;
     let ids: Vec<EnvironmentId> = (0..25).map(|_| EnvironmentId::from(Uuid::new_v4())).collect();
-    store(&world.database)?.register_environments(&ids).await?;
+    world.database.store()?.register_environments(&ids).await?;
     let mut seen = Vec::new();
     let mut token = String::new();
     for page in 1.. {
@@ -213,7 +102,7 @@ async fn pages_hold_every_environment_once() -> Result<()> {
 #[tokio::test]
 async fn published_figures_are_shown_and_those_of_the_moment_only_while_fresh() -> Result<()> {
     let world = without_a_worker().await?;
-    let store = store(&world.database)?;
+    let store = world.database.store()?;
     let (limited, unlimited) = (EnvironmentId::parse(ENVIRONMENT)?, EnvironmentId::from(Uuid::new_v4()));
     store.register_environments(&[limited, unlimited]).await?;
     let free = Status {
@@ -255,7 +144,7 @@ async fn published_figures_are_shown_and_those_of_the_moment_only_while_fresh() 
 #[tokio::test]
 async fn what_is_recorded_of_an_environment_decides_its_state() -> Result<()> {
     let world = without_a_worker().await?;
-    let store = store(&world.database)?;
+    let store = world.database.store()?;
     let id = EnvironmentId::parse(ENVIRONMENT)?;
     store.register_environments(&[id]).await?;
     let grouped = Status { limit_group: Some("licence".to_owned()), ..status(id) };

@@ -9,6 +9,7 @@ mod harness;
 mod idempotency;
 mod layers;
 mod outage;
+mod pauses;
 mod postgres;
 mod process;
 mod replicas;

@@ -7,7 +7,7 @@ use pingone_unblock::{
     job::{Caller, JobId},
     proto::v1::{self, job::State},
     simulator::{Fault, RetryAfter},
-    store::{Access, Redrive, Redriven, Store},
+    store::{Redrive, Redriven},
 };
 use sqlx::{AssertSqlSafe, PgPool};
 use uuid::Uuid;
@@ -156,12 +156,6 @@ async fn what_ended_long_ago_goes_whole_and_everything_else_stays() -> Result<()
     service.stop().await
 }
 
-fn store(database: &Database) -> Result<Store> {
-    let url = database.url().to_owned();
-    let access = Access { url: url.clone().into(), direct_url: url.into(), pooled: false, connections: 20 };
-    Ok(Store::new(&access)?)
-}
-
 /// A job that failed two hours ago, as the service would have recorded it.
 async fn old_job(pool: &PgPool, environment: EnvironmentId) -> Result<JobId> {
     let id = earlier(JobId::new(environment.lane()), 2 * KEEP)?;
@@ -183,7 +177,7 @@ async fn old_job(pool: &PgPool, environment: EnvironmentId) -> Result<JobId> {
 #[tokio::test]
 async fn a_lane_is_walked_in_small_steps_from_the_oldest_on() -> Result<()> {
     let database = Database::create().await?;
-    let (store, pool) = (store(&database)?, database.pool().await?);
+    let (store, pool) = (database.store()?, database.pool().await?);
     let environment = EnvironmentId::parse(ENVIRONMENT)?;
     for _ in 0..5 {
         old_job(&pool, environment).await?;
@@ -205,7 +199,7 @@ async fn a_lane_is_walked_in_small_steps_from_the_oldest_on() -> Result<()> {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_redrive_and_the_end_of_its_job_exclude_each_other() -> Result<()> {
     let database = Database::create().await?;
-    let (store, pool) = (store(&database)?, database.pool().await?);
+    let (store, pool) = (database.store()?, database.pool().await?);
     let environment = EnvironmentId::parse(ENVIRONMENT)?;
     let mut seen = [0, 0];
     for _ in 0..30 {

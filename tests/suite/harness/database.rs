@@ -2,6 +2,8 @@
 
 use std::{path::Path, thread};
 
+use pingone_unblock::store::{Access, Store};
+use secrecy::SecretString;
 use sha2::{Digest as _, Sha256};
 use sqlx::{
     AssertSqlSafe, Connection as _, PgConnection, PgPool,
@@ -38,6 +40,12 @@ impl Database {
     /// Its address.
     pub(crate) fn url(&self) -> &str {
         &self.url
+    }
+
+    /// What the service keeps in it.
+    pub(crate) fn store(&self) -> Result<Store> {
+        let url = SecretString::from(self.url.clone());
+        Ok(Store::new(&Access { direct_url: url.clone(), url, pooled: false, connections: 20 })?)
     }
 
     /// Connections to it.

@@ -79,6 +79,8 @@ pub(crate) struct Variant {
     pub(crate) grouped: (Vec<EnvironmentId>, f64),
     pub(crate) queue: QueueLimits,
     pub(crate) stale_after: Duration,
+    /// Whether it pauses everything when it starts.
+    pub(crate) hold: bool,
     pub(crate) retention: Duration,
 }
 
@@ -95,6 +97,7 @@ impl Default for Variant {
             grouped: (Vec::new(), 1000.0),
             queue: QueueLimits { interactive: 1_000_000, bulk: 1_000_000 },
             stale_after: Duration::from_secs(900),
+            hold: false,
             retention: Duration::from_secs(90 * 24 * 3600),
         }
     }
@@ -138,6 +141,7 @@ impl Service {
                 connections: 8,
             },
             migrate: !variant.deaf,
+            hold: variant.hold,
             engine: engine::Settings {
                 policy: variant.policy,
                 retention: variant.retention,
