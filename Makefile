@@ -1,7 +1,7 @@
 # What there is to do, and how. `make` alone lists it; `make check` is what CI runs.
 
 CARGO ?= cargo
-# For `make demo` and `make test`: passed on to the program or the test runner.
+# For `make demo`, `make test` and `make bench`: passed on to the program or the test runner.
 ARGS ?=
 
 # Tools are pinned, built or fetched when first needed, and kept away from what the machine has.
@@ -32,6 +32,10 @@ test: postgresql ## all tests (ARGS: passed to the test runner)
 	else \
 		set -x; $(CARGO) test --locked --lib --bins --tests $(ARGS); \
 	fi
+
+.PHONY: bench
+bench: postgresql ## what it can do on this machine, some 25 min (ARGS="--quick", "--only drain,latency", "--write", "--help")
+	$(CARGO) bench --locked --bench engine -- $(ARGS)
 
 .PHONY: check
 check: $(CHECKS) ## everything that must hold before a change goes in
