@@ -27,6 +27,7 @@ mod usage;
 mod wal;
 
 use std::{
+    fs::{File, TryLockError},
     io::{self, Write as _},
     path::Path,
     process::ExitCode,
@@ -76,6 +77,7 @@ async fn play(role: Role) -> Result<()> {
 
 async fn measure(arguments: &Arguments) -> Result<()> {
     let log = stage::log_file();
+    let _alone = alone(&log.with_file_name("bench.lock"))?;
     std::fs::write(&log, "")?;
     let server = Server::start(&log.with_file_name("bench-postgres")).await?;
     let bench = Bench { server, binary: arguments.binary.clone(), log, quick: arguments.quick };
@@ -85,6 +87,20 @@ async fn measure(arguments: &Arguments) -> Result<()> {
     };
     bench.server.stop().await?;
     measured
+}
+
+/// Two at once would measure each other. Given up when dropped.
+fn alone(lock: &Path) -> Result<File> {
+    let file = File::create(lock)?;
+    match file.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => {
+            say("another run is under way: waiting for its end");
+            file.lock()?;
+        }
+        Err(TryLockError::Error(error)) => return Err(error.into()),
+    }
+    Ok(file)
 }
 
 async fn scenarios(arguments: &Arguments, bench: &Bench) -> Result<()> {
