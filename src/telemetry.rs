@@ -13,7 +13,7 @@ use tracing_subscriber::{
     util::{SubscriberInitExt as _, TryInitError},
 };
 
-pub use traces::{Traces, continue_from, link_to, trace_parent_of_current_span};
+pub use traces::{Traces, continue_from, has_context, link_to, trace_parent_of_current_span, wants_span};
 
 /// The target of this service's spans.
 pub const SPANS: &str = "pingone_unblock::span";
@@ -78,6 +78,7 @@ pub struct Telemetry {
 pub fn init(options: &Options) -> Result<Telemetry, TelemetryError> {
     let provider = options.traces.provider()?;
     let traces = provider.as_ref().map(traces::layer);
+    traces::sent(matches!(options.traces, Traces::Sent(_)));
     tracing_subscriber::registry().with(traces).with(filter(options)?).with(log_layer(options)).try_init()?;
     panic::set_hook(Box::new(|panic| {
         let message = panic.payload_as_str().unwrap_or("no message");

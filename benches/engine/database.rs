@@ -64,6 +64,11 @@ impl Database {
     /// Queues so many bulk jobs of an environment, each of another device.
     pub(crate) async fn fill(&self, environment: Uuid, user: Uuid, jobs: u32) -> Result<()> {
         sqlx::raw_sql("set statement_timeout = 0").execute(&self.pool).await?;
+        sqlx::query("insert into environment (lane, environment_id) values ($1, $2) on conflict do nothing")
+            .bind(EnvironmentId::from(environment).lane().number())
+            .bind(environment)
+            .execute(&self.pool)
+            .await?;
         sqlx::query(
             r"
             with made as (

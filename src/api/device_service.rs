@@ -64,7 +64,7 @@ impl DeviceService for Services {
         let (mut job, new) = match now {
             // Nobody knows more of it than we do: nothing is read.
             Some((created_at, running)) => (Job::recorded(asked.clone(), created_at, running), true),
-            None => (self.job(id).await?, false),
+            None => (Box::pin(self.job(id)).await?, false),
         };
         let replayed = id != asked.id;
         if let Some(field) = differing(&asked, &job).filter(|_| replayed) {
@@ -83,7 +83,7 @@ impl DeviceService for Services {
             }
             seen = false;
             // The job is durable: what it looked like last is a true answer where Postgres is away now.
-            match self.job(id).await {
+            match Box::pin(self.job(id)).await {
                 Ok(newer) => (job, seen) = (newer, true),
                 Err(_) => tokio::time::sleep(Duration::from_millis(50).min(until - Instant::now())).await,
             }
@@ -96,7 +96,7 @@ impl DeviceService for Services {
         {
             job = newer;
         }
-        let turn = if waited { self.turn(&job).await } else { None };
+        let turn = if waited { Box::pin(self.turn(&job)).await } else { None };
         let job = convert::job(job, None, turn, self.control.policy());
         Ok(Response::new(v1::UnblockResponse { job: Some(job), replayed }))
     }

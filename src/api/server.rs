@@ -248,9 +248,16 @@ where
             let refused = ErrorReason::QueueFull.status("too many calls at once: try again after RetryInfo");
             return Box::pin(async move { Ok(refused.into_http()) });
         };
-        let method = request.uri().path().trim_start_matches('/').to_owned();
-        let span = tracing::info_span!(target: telemetry::SPANS, "call", rpc.method = method, otel.name = method, otel.kind = "server");
-        telemetry::continue_from(&span, request.headers());
+        let span = match telemetry::wants_span(telemetry::has_context(request.headers())) {
+            true => {
+                let method = request.uri().path().trim_start_matches('/');
+                tracing::info_span!(target: telemetry::SPANS, "call", rpc.method = method, otel.name = method, otel.kind = "server")
+            }
+            false => tracing::Span::none(),
+        };
+        if !span.is_none() {
+            telemetry::continue_from(&span, request.headers());
+        }
         let answer = self.inner.call(request).instrument(span);
         Box::pin(async move {
             // A defect in one call is that call's; the others of its connection go on. The panic itself is logged where it was.

@@ -174,7 +174,12 @@ async fn sweep_once(core: &Arc<Core>) -> Result<(), StoreError> {
     let mut overdue: Vec<EnvironmentId> =
         swept.iter().filter(|flow| flow.overdue).map(|flow| flow.environment).collect();
     overdue.dedup();
-    compare(core, swept);
+    let strangers = compare(core, swept);
+    if !strangers.is_empty() {
+        // Jobs without the row of their environment, as after a restore of some tables.
+        core.store.register_environments(&strangers).await?;
+        core.facts.notify_one();
+    }
     for environment in overdue {
         let ended = core.store.end_overdue(environment, OVERDUE_AT_ONCE).await?;
         core.watch.changed(&ended);
@@ -183,8 +188,8 @@ async fn sweep_once(core: &Arc<Core>) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// What a sweep found against what the windows know.
-fn compare(core: &Core, swept: Vec<Swept>) {
+/// What a sweep found against what the windows know. Says which environments nothing is known of.
+fn compare(core: &Core, swept: Vec<Swept>) -> Vec<EnvironmentId> {
     let mut board = core.board();
     let mut found: HashMap<(EnvironmentId, i64), Swept> =
         swept.into_iter().map(|flow| ((flow.environment, flow.flow), flow)).collect();
@@ -212,4 +217,10 @@ fn compare(core: &Core, swept: Vec<Swept>) {
     if overlooked {
         core.look.notify_one();
     }
+    let mut strangers: Vec<EnvironmentId> = found.into_keys().map(|(environment, _)| environment).collect();
+    strangers.sort_unstable();
+    strangers.dedup();
+    // What is not served here waits for a replica that serves it.
+    strangers.retain(|environment| core.routes.find(*environment).is_some());
+    strangers
 }

@@ -151,9 +151,12 @@ pub(super) async fn give_up(core: &Arc<Core>, gone: impl Fn(Lane) -> bool) {
 fn spawn(core: &Arc<Core>, attempt: Attempt, started: Started, slot: Slot) {
     let core = Arc::clone(core);
     // Its own trace, linked to the call that asked: a hundred thousand jobs make no monster trace.
-    let span = tracing::info_span!(
-        target: telemetry::SPANS, parent: None, "attempt", job.id = %attempt.claim.id, attempt = attempt.claim.attempt, otel.kind = "consumer"
-    );
+    let span = match telemetry::wants_span(attempt.job.trace_parent.is_some()) {
+        true => tracing::info_span!(
+            target: telemetry::SPANS, parent: None, "attempt", job.id = %attempt.claim.id, attempt = attempt.claim.attempt, otel.kind = "consumer"
+        ),
+        false => tracing::Span::none(),
+    };
     if let Some(trace_parent) = &attempt.job.trace_parent {
         telemetry::link_to(&span, trace_parent);
     }
@@ -183,7 +186,7 @@ async fn run(core: &Arc<Core>, attempt: Attempt, started: Started, slot: Slot) -
         return unsent(core, attempt, slot);
     }
     let (asked, first) = if stale::is_stale(core, &attempt.job, now) {
-        match stale::read_and_send(core, route, &attempt, started).await {
+        match Box::pin(stale::read_and_send(core, route, &attempt, started)).await {
             stale::Settled::By(asked, first) => (asked, first),
             stale::Settled::NotAtAll(first) => {
                 drop(slot);

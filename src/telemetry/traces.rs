@@ -1,5 +1,7 @@
 //! Traces over OTLP, and W3C trace contexts in and out. Spans have contexts whether or not they are sent anywhere, so that a
-//! caller's trace reaches PingOne through a server that sends none itself.
+//! caller's trace reaches PingOne through a server that sends none itself; where nothing came and nothing is sent, there is no span.
+
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use opentelemetry::{
     Context,
@@ -87,9 +89,31 @@ where
 /// The current span's W3C `traceparent`, to keep with a job or send along; nothing where no span has a context.
 #[must_use]
 pub fn trace_parent_of_current_span() -> Option<String> {
+    if Span::current().is_none() {
+        return None;
+    }
     let mut headers = std::collections::HashMap::new();
     TraceContextPropagator::new().inject_context(&Span::current().context(), &mut headers);
     headers.remove(TRACE_PARENT)
+}
+
+/// Whether spans are sent anywhere.
+static SENT: AtomicBool = AtomicBool::new(true);
+
+pub(super) fn sent(sent: bool) {
+    SENT.store(sent, Ordering::Relaxed);
+}
+
+/// Whether a span is worth its cost: it is sent, or it carries on a context that came with `trace_parent`.
+#[must_use]
+pub fn wants_span(trace_parent: bool) -> bool {
+    trace_parent || SENT.load(Ordering::Relaxed)
+}
+
+/// Whether these headers carry a context.
+#[must_use]
+pub fn has_context(headers: &http::HeaderMap) -> bool {
+    headers.contains_key(TRACE_PARENT)
 }
 
 /// Makes `span`, which must not have been entered yet, a child of the caller's span that `headers` name. Without one it stays a
