@@ -60,6 +60,8 @@ impl Service {
             .env("UNBLOCK_LISTEN", grpc.to_string())
             .env("UNBLOCK_ADMIN_LISTEN", admin.to_string())
             .env("UNBLOCK_MAX_CONCURRENT_CALLS", "4096")
+            .env("UNBLOCK_QUEUE_LIMIT_INTERACTIVE", "5000000")
+            .env("UNBLOCK_QUEUE_LIMIT_BULK", "5000000")
             .env("UNBLOCK_LOG", "warn")
             .env("PINGONE_API_PATH", &base)
             .env("PINGONE_AUTH_PATH", &base)
