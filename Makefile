@@ -34,7 +34,7 @@ test: postgresql ## all tests (ARGS: passed to the test runner)
 	fi
 
 .PHONY: bench
-bench: postgresql ## what it can do on this machine, some 25 min (ARGS="--quick", "--only drain,latency", "--write", "--help")
+bench: postgresql ## what it can do on this machine, some 35 min (ARGS="--quick", "--only drain,latency", "--write", "--help")
 	$(CARGO) bench --locked --bench engine -- $(ARGS)
 
 .PHONY: check

@@ -10,6 +10,7 @@ use crate::{
     child::{self, Process},
     echo,
     goal::thousands,
+    latency::Latency,
     load::{self, Call, Pace, Report},
     pingone::{Behaviour, PingOne},
     posts,
@@ -25,6 +26,8 @@ pub(crate) struct Anchors {
     echo: Measured,
     /// CPU seconds of the callers per 1,000 calls.
     callers: f64,
+    /// Of the same call at the pace that latencies are measured at.
+    calm: Latency,
     posts: Measured,
 }
 
@@ -44,8 +47,8 @@ pub(crate) async fn measure(bench: &Bench) -> Result<Anchors> {
             (Some(1_000.0 / single), Some(commits(bench, 64, seconds).await?))
         }
     };
-    let (echo, callers) = echo(bench).await?;
-    Ok(Anchors { commit, commits, echo, callers, posts: posts(bench).await? })
+    let (echo, callers, calm) = echo(bench).await?;
+    Ok(Anchors { commit, commits, echo, callers, calm, posts: posts(bench).await? })
 }
 
 /// Single-row transactions a second of so many clients.
@@ -72,25 +75,25 @@ async fn commits(bench: &Bench, clients: u32, seconds: u32) -> Result<f64> {
     rate.context("pgbench says no rate")
 }
 
-/// A bare tonic unary call, 64 in flight.
-async fn echo(bench: &Bench) -> Result<(Measured, f64)> {
+/// A bare tonic unary call: 64 in flight, and 100 a second.
+async fn echo(bench: &Bench) -> Result<(Measured, f64, Latency)> {
     let address = child::free_address()?;
     let mut server = Process::start(child::role(&Role::Echo(address))?, &bench.log)?;
     server.ready(async || tokio::net::TcpStream::connect(address).await.is_ok()).await?;
-    let before = usage::cpu_seconds(server.pid())?;
-    let spec = load::Spec {
-        servers: vec![address],
-        connections: 4,
-        call: Call::Empty(echo::METHOD.to_owned()),
-        pace: Pace::Callers(64),
-        calls: bench.full_or_quick(200_000, 50_000),
-        seconds: 30.0,
+    let call = async |pace, calls| {
+        let call = Call::Empty(echo::METHOD.to_owned());
+        let spec = load::Spec { servers: vec![address], connections: 4, call, pace, calls, seconds: 30.0 };
+        let report: Report = child::report(&Role::Load(spec)).await?;
+        ensure!(report.refused.is_empty(), "the echo refused calls: {:?}", report.refused);
+        anyhow::Ok(report)
     };
-    let report: Report = child::report(&Role::Load(spec)).await?;
-    ensure!(report.refused.is_empty(), "the echo refused calls: {:?}", report.refused);
+    let before = usage::cpu_seconds(server.pid())?;
+    let report = call(Pace::Callers(64), bench.full_or_quick(200_000, 50_000)).await?;
     let thousand = report.answered as f64 / 1_000.0;
     let cpu = (usage::cpu_seconds(server.pid())? - before) / thousand;
-    Ok((Measured { per_second: report.per_second(), cpu }, report.cpu_seconds / thousand))
+    let calm = call(Pace::Rate(100.0), bench.full_or_quick(1_000, 300)).await?;
+    let measured = Measured { per_second: report.per_second(), cpu };
+    Ok((measured, report.cpu_seconds / thousand, calm.latency))
 }
 
 /// The simulator alone, 64 in flight.
@@ -116,6 +119,10 @@ impl Anchors {
             ("single-row commits, 64 clients (pgbench)", commits),
             ("bare tonic unary call, 64 in flight", measured(&self.echo)),
             ("the benchmark's own callers meanwhile", format!("{:.4} CPU-s per 1,000", self.callers)),
+            (
+                "bare tonic unary call at 100/s",
+                format!("p50 {:.2} ms, p99 {:.2} ms", self.calm.p50, self.calm.p99),
+            ),
             ("the simulator alone, 64 in flight", measured(&self.posts)),
         ]
         .into_iter()

@@ -9,7 +9,7 @@ use crate::{load, posts};
 
 /// Measures the service beside its own Postgres, a simulated PingOne and callers, all on this machine
 #[derive(Debug, Parser)]
-#[command(name = "make bench ARGS=\"…\"", no_binary_name = false)]
+#[command(name = "engine", override_usage = "make bench ARGS=\"[OPTIONS]\"")]
 pub(crate) struct Arguments {
     /// Only these, separated by commas
     #[arg(long, value_name = "SCENARIO", value_delimiter = ',')]
@@ -69,14 +69,7 @@ impl Scenario {
 
     /// How often it is run; of several runs the median counts.
     pub(crate) const fn runs(self, quick: bool) -> u32 {
-        match self {
-            Self::Submit | Self::Bulk | Self::Drain | Self::Delay | Self::EndToEnd | Self::Latency
-                if !quick =>
-            {
-                3
-            }
-            _ => 1,
-        }
+        if quick || self.takes_minutes() || matches!(self, Self::Anchors) { 1 } else { 3 }
     }
 }
 

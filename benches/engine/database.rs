@@ -63,9 +63,10 @@ impl Database {
 
     /// Queues so many bulk jobs of an environment, each of another device.
     pub(crate) async fn fill(&self, environment: Uuid, user: Uuid, jobs: u32) -> Result<()> {
-        sqlx::raw_sql("set statement_timeout = 0").execute(&self.pool).await?;
+        let lane = EnvironmentId::from(environment).lane().number();
+        // As the first submit of an environment does: by this row its owner finds it.
         sqlx::query("insert into environment (lane, environment_id) values ($1, $2) on conflict do nothing")
-            .bind(EnvironmentId::from(environment).lane().number())
+            .bind(lane)
             .bind(environment)
             .execute(&self.pool)
             .await?;
@@ -87,7 +88,7 @@ impl Database {
             select lane, job_id, environment_id, 1, created_at, 1, 0, expires_at from made
             ",
         )
-        .bind(EnvironmentId::from(environment).lane().number())
+        .bind(lane)
         .bind(environment)
         .bind(user)
         .bind(i32::try_from(jobs)?)

@@ -36,7 +36,11 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 use clap::Parser as _;
-use tokio::{runtime::Builder, task::LocalSet};
+use tokio::{
+    runtime::Builder,
+    signal::unix::{SignalKind, signal},
+    task::LocalSet,
+};
 
 use crate::{
     anchors::Anchors,
@@ -83,10 +87,20 @@ async fn measure(arguments: &Arguments) -> Result<()> {
     let bench = Bench { server, binary: arguments.binary.clone(), log, quick: arguments.quick };
     let measured = tokio::select! {
         measured = scenarios(arguments, &bench) => measured,
-        interrupted = tokio::signal::ctrl_c() => interrupted.map_err(Into::into).and_then(|()| bail!("interrupted")),
+        interrupted = interruption() => interrupted.and_then(|()| bail!("interrupted")),
     };
     bench.server.stop().await?;
     measured
+}
+
+/// Ctrl-C, or a polite `kill`.
+async fn interruption() -> Result<()> {
+    let mut terminated = signal(SignalKind::terminate())?;
+    tokio::select! {
+        interrupted = tokio::signal::ctrl_c() => interrupted?,
+        _ = terminated.recv() => {}
+    }
+    Ok(())
 }
 
 /// Two at once would measure each other. Given up when dropped.

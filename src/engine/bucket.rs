@@ -4,16 +4,17 @@ use std::{collections::VecDeque, time::Duration};
 
 use tokio::time::Instant;
 
-/// Requests leave a little slower than allowed, so that what the network delays unevenly does not look like a burst.
-const SLOWER: f64 = 1.02;
-/// No two windows of this many times a second overlap at PingOne, whatever our timers did.
-const WINDOW: f64 = 1.01;
+/// A second's requests are spread over a little more than a second …
+const SLOWER: f64 = 1.005;
+/// … and none starts sooner than this many seconds after the one that many before: what the network delays unevenly, by 22 ms, does
+/// not look like a burst, and what a late timer lost is made up for within it.
+const WINDOW: f64 = 1.022;
 /// What a late timer lost may be made up for, this much of it.
 const CATCH_UP: Duration = Duration::from_millis(50);
 /// What is left of the rate after a 429.
 const FALLS_TO: f64 = 0.7;
 /// What comes back of it per second.
-const CLIMBS: f64 = 0.01;
+const CLIMBS: f64 = 0.02;
 /// Above this, a rate that was unlimited is so again.
 const UNLIMITED_FROM: f64 = 10_000.0;
 
@@ -134,7 +135,7 @@ impl Learned {
         }
         let before = self.rate(started);
         let before = if before.is_finite() { before } else { measured.max(1.0) };
-        let least = if self.configured.is_finite() { self.configured * CLIMBS } else { CLIMBS };
+        let least = if self.configured.is_finite() { self.configured * CLIMBS } else { 1.0 };
         let rate = (before * FALLS_TO).max(least);
         self.taught = Some(Taught { rate, at: resumes });
         Some(rate)
@@ -166,7 +167,7 @@ mod tests {
             bucket.take(now);
             taken.push((now - start).as_millis());
         }
-        assert_eq!(taken, [51, 102, 153, 204, 255]);
+        assert_eq!(taken, [50, 100, 150, 201, 251]);
         assert_eq!(bucket.places(now, now + ms(250)), 4);
     }
 
@@ -182,13 +183,13 @@ mod tests {
     }
 
     #[test]
-    fn a_429_takes_three_tenths_and_one_percent_comes_back_each_second() {
+    fn a_429_takes_three_tenths_and_two_percent_come_back_each_second() {
         let now = Instant::now();
         let mut learned = Learned::new(50.0);
         assert_eq!(learned.limited(now, 50.0, now + ms(1000)), Some(35.0));
         assert_eq!(learned.limited(now, 50.0, now + ms(1000)), None, "both had started before");
         assert!((learned.rate(now + ms(1000)) - 35.0).abs() < 1e-9, "nothing comes back while all waits");
-        assert!((learned.rate(now + ms(11_000)) - 40.0).abs() < 1e-9);
+        assert!((learned.rate(now + ms(6000)) - 40.0).abs() < 1e-9);
         assert!((learned.rate(now + ms(600_000)) - 50.0).abs() < 1e-9);
         let mut unlimited = Learned::new(f64::INFINITY);
         assert_eq!(unlimited.limited(now, 1000.0, now), Some(700.0));

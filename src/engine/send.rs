@@ -187,10 +187,10 @@ async fn run(core: &Arc<Core>, attempt: Attempt, started: Started, slot: Slot) -
     }
     let (asked, first) = if stale::is_stale(core, &attempt.job, now) {
         match Box::pin(stale::read_and_send(core, route, &attempt, started)).await {
-            stale::Settled::By(asked, first) => (asked, first),
+            stale::Settled::By(asked, first) => (*asked, first),
             stale::Settled::NotAtAll(first) => {
                 drop(slot);
-                return not_sent(attempt, Some(first));
+                return not_sent(attempt, Some(*first));
             }
         }
     } else {

@@ -28,9 +28,9 @@ const PLACE_AGAIN: Duration = Duration::from_millis(10);
 /// What became of an attempt that read first.
 pub(super) enum Settled {
     /// This request settled it; before it came, perhaps, a read.
-    By(Asked, Option<ReadFirst>),
+    By(Box<Asked>, Option<ReadFirst>),
     /// After the read nothing was sent: a pause, a cancel or the end of its time came in between.
-    NotAtAll(ReadFirst),
+    NotAtAll(Box<ReadFirst>),
 }
 
 /// What a read means for the unblock.
@@ -61,7 +61,8 @@ pub(super) async fn read_and_send(
     let duration = began.elapsed();
     let failure = match judge(answer, job.requested_at) {
         Meaning::Settles(answer) => {
-            return Settled::By(Asked { answer, started_at, duration, started, read: true }, None);
+            let asked = Asked { answer, started_at, duration, started, read: true };
+            return Settled::By(Box::new(asked), None);
         }
         Meaning::Send(failure) => failure,
     };
@@ -73,7 +74,7 @@ pub(super) async fn read_and_send(
     }
     let first = ReadFirst { claim, started_at, duration, http_status, correlation_id, failure };
 
-    let Some(started) = next_place(core, attempt).await else { return Settled::NotAtAll(first) };
+    let Some(started) = next_place(core, attempt).await else { return Settled::NotAtAll(Box::new(first)) };
     let asked = Instant::now();
     // Once more, right before the first byte: a cancel waits for what was claimed before it, not for what is claimed after.
     let renewed = core.store.renew_claim(&claim).await;
@@ -83,11 +84,14 @@ pub(super) async fn read_and_send(
         || now >= job.expires
         || !core.schedules(environment)
     {
-        return Settled::NotAtAll(first);
+        return Settled::NotAtAll(Box::new(first));
     }
     let started_at = OffsetDateTime::now_utc();
     let answer = route.client.unblock(&job.device, claim.id, job.trace_parent.as_deref()).await;
-    Settled::By(Asked { answer, started_at, duration: now.elapsed(), started, read: false }, Some(first))
+    Settled::By(
+        Box::new(Asked { answer, started_at, duration: now.elapsed(), started, read: false }),
+        Some(first),
+    )
 }
 
 /// A place within the limits for the second request of an attempt, once its time has come.
