@@ -13,6 +13,7 @@ mod credential;
 mod desk;
 mod flow;
 mod gate;
+mod gather;
 mod hints;
 mod lanes;
 mod licence;

@@ -38,6 +38,9 @@ const OWN_SERVICES: &str = "/pingone.";
 const MESSAGE_AT_MOST: usize = 4 * 1024 * 1024;
 const STREAMS_PER_CONNECTION: u32 = 256;
 const HEADERS_AT_MOST: u32 = 16 * 1024;
+/// What may be under way unasked-for on a stream, and on all of a connection.
+const STREAM_WINDOW: u32 = 1024 * 1024;
+const CONNECTION_WINDOW: u32 = 8 * 1024 * 1024;
 const PING_EVERY: Duration = Duration::from_secs(60);
 const PING_TIMEOUT: Duration = Duration::from_secs(20);
 /// A little longer than streams live, so that a connection ends when its streams have.
@@ -131,7 +134,9 @@ impl Server {
             .max_header_list_size(HEADERS_AT_MOST)
             .max_pending_accept_reset_streams(20)
             .max_local_error_reset_streams(1024)
-            .adaptive_window(true)
+            // Fixed: finding out how much may be under way costs a ping with every call.
+            .initial_stream_window_size(STREAM_WINDOW)
+            .initial_connection_window_size(CONNECTION_WINDOW)
             .keep_alive_interval(PING_EVERY)
             .keep_alive_timeout(PING_TIMEOUT);
         http.http1().timer(TokioTimer::new());

@@ -1,5 +1,7 @@
 //! The device as PingOne last described it: PingOne's JSON with everything secret taken out, and typed views of it.
 
+use std::sync::Arc;
+
 use serde_json::{Map, Value, json};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
@@ -20,10 +22,10 @@ const SECRETS: [&str; 10] = [
     "pushtoken",
 ];
 
-/// What PingOne said of a device, and when. Holds no secret: [`Snapshot::new`] takes them out.
+/// What PingOne said of a device, and when. Holds no secret: [`Snapshot::new`] takes them out. Cheap to clone.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Snapshot {
-    raw: Map<String, Value>,
+    raw: Arc<Map<String, Value>>,
     at: OffsetDateTime,
 }
 
@@ -32,7 +34,7 @@ impl Snapshot {
     #[must_use]
     pub fn new(mut raw: Map<String, Value>, at: OffsetDateTime) -> Self {
         take_secrets_out(&mut raw);
-        Self { raw, at }
+        Self { raw: Arc::new(raw), at }
     }
 
     /// What is certain after a success without a body: which device, and that it is no longer blocked.
@@ -45,7 +47,7 @@ impl Snapshot {
             "block": { "status": "UNBLOCKED" },
         });
         match raw {
-            Value::Object(raw) => Self { raw, at },
+            Value::Object(raw) => Self { raw: Arc::new(raw), at },
             _ => unreachable!("the literal above is an object"),
         }
     }
@@ -58,7 +60,7 @@ impl Snapshot {
 
     /// PingOne's JSON without its secrets, also what this service does not know yet.
     #[must_use]
-    pub const fn raw(&self) -> &Map<String, Value> {
+    pub fn raw(&self) -> &Map<String, Value> {
         &self.raw
     }
 

@@ -6,7 +6,7 @@ use std::{sync::Arc, time::Duration};
 use time::OffsetDateTime;
 use tokio::{sync::mpsc, time::Instant};
 
-use super::{Core, desk::priority_of, send::Attempt};
+use super::{Core, desk::priority_of, gather::Groups, send::Attempt};
 use crate::{
     job::{self, Confirmed, JobId, Priority, State},
     store::{Ending, Failed, ReadFirst, StoreError, Succeeded, Unsent},
@@ -32,12 +32,12 @@ const GROUP_AT_MOST: usize = 512;
 const RETRY_FIRST: Duration = Duration::from_millis(50);
 const RETRY_LONGEST: Duration = Duration::from_secs(1);
 
-/// Saves what comes, for as long as it runs. While one commit is in flight the next group gathers.
-pub(super) async fn run(core: Arc<Core>, mut results: mpsc::UnboundedReceiver<Finished>) {
+/// Saves what comes, for as long as it runs.
+pub(super) async fn run(core: Arc<Core>, results: mpsc::UnboundedReceiver<Finished>) {
     let mut rng = fastrand::Rng::new();
-    let mut gathered = Vec::with_capacity(GROUP_AT_MOST);
-    while results.recv_many(&mut gathered, GROUP_AT_MOST).await > 0 {
-        save(&core, Group::of(gathered.drain(..)), &mut rng).await;
+    let mut groups = Groups::new(results, GROUP_AT_MOST);
+    while let Some(group) = groups.next().await {
+        save(&core, Group::of(group.into_iter()), &mut rng).await;
     }
 }
 

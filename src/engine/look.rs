@@ -67,13 +67,15 @@ pub(super) async fn read(core: Arc<Core>) {
 /// Reads on where windows are not full; says how many jobs it found.
 async fn read_once(core: &Core) -> Result<usize, StoreError> {
     let asked = Instant::now();
+    // What is in hand is read along and passed over: it must not fill the page, or there would seem to be more.
+    let in_hand = core.busy().len();
     let mut stretches = Vec::new();
     for (environment, desk) in core.board().iter_mut().filter(|(environment, _)| core.schedules(*environment))
     {
         let window = desk.window(asked);
         for (number, flow) in &mut desk.flows {
             if let Some(after) = flow.reads_on(window, asked) {
-                let at_most = u32::try_from(window.min(JOBS_AT_ONCE)).unwrap_or(u32::MAX);
+                let at_most = u32::try_from(window.min(JOBS_AT_ONCE) + in_hand).unwrap_or(u32::MAX);
                 stretches.push(Stretch { environment, flow: *number, after, at_most });
             }
         }

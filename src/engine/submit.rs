@@ -16,6 +16,7 @@ use tokio::{
 use super::{
     Core, QueueLimits,
     flow::Waiting,
+    gather::Groups,
     look,
     send::{self, Attempt, InHand},
 };
@@ -86,18 +87,20 @@ impl Submitter {
 }
 
 /// Records what comes until the last [`Submitter`] is gone.
-pub(super) async fn run(core: Arc<Core>, mut calls: mpsc::Receiver<Call>) {
+pub(super) async fn run(core: Arc<Core>, calls: mpsc::Receiver<Call>) {
     let mut known = HashSet::new();
-    let mut gathered = Vec::with_capacity(GROUP_AT_MOST);
-    while calls.recv_many(&mut gathered, GROUP_AT_MOST).await > 0 {
-        let mut group = Vec::with_capacity(gathered.len());
-        for call in gathered.drain(..) {
+    let mut groups = Groups::new(calls, GROUP_AT_MOST);
+    while let Some(calls) = groups.next().await {
+        let mut group = Vec::with_capacity(calls.len());
+        for call in calls {
             match core.backlogs.admit(call.job.device.environment, call.job.priority) {
                 Ok(()) => group.push(call),
                 Err(full) => drop(call.reply.send(Err(full))),
             }
         }
-        record(&core, group, &mut known).await;
+        if !group.is_empty() {
+            record(&core, group, &mut known).await;
+        }
     }
 }
 

@@ -85,6 +85,9 @@ impl Store {
             .max_connections(access.connections)
             .min_connections(1)
             .acquire_timeout(ACQUIRE_TIMEOUT)
+            // A connection that broke while it was idle fails the statement, which is tried again or told as unavailable; asking
+            // before each statement would cost a round trip each.
+            .test_before_acquire(false)
             .connect_lazy_with(options);
         Ok(Self { pool, direct })
     }
