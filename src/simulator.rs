@@ -13,7 +13,7 @@
 //! | does unblocking lift a lock, or change `updatedAt` | no, and no |
 //! | unknown user or device, or a device of another user | 404 `NOT_FOUND` |
 //! | codes of 405, 408 and 409 | `INVALID_REQUEST`, `REQUEST_FAILED`, `REQUEST_FAILED` |
-//! | the number of the rate limit | [`Settings::rate_limit`]: whole seconds counted from the start, all environments together, reads too, the token endpoint not |
+//! | the number of the rate limit | [`Settings::rate_limit`]: allowed in any one second, all environments together, reads too, the token endpoint not; what is refused does not count |
 //! | the form of a token | opaque text, not a signed JWT: a client has no business reading it |
 //! | query parameters of reads | ignored |
 //!
@@ -25,6 +25,8 @@
 //! |---|---|
 //! | `GET /control/counts` | [`Counts`] |
 //! | `GET /control/requests?last=50` | the newest [`Record`]s, oldest first |
+//! | `PUT /control/watched` | `{"user"}`: [`Simulator::watch`], absent means nobody |
+//! | `GET /control/arrivals` | the [`Arrival`]s of that user, oldest first |
 //! | `GET /control/deviations` | [`Deviated`] requests |
 //! | `PUT /control/devices` | registers a [`Device`] |
 //! | `GET /control/devices/{id}` | that [`Device`] with its [`DeviceCounts`]; 404 if it was never touched |
@@ -52,6 +54,7 @@ mod server;
 mod state;
 mod tamper;
 mod token;
+mod watched;
 
 use std::time::Duration;
 
@@ -61,6 +64,7 @@ pub use fault::{Fault, Garbage, Page, RetryAfter};
 pub use handle::Simulator;
 pub use ledger::{Counts, DeviceCounts, Ending, Record};
 pub use plan::{On, Plan};
+pub use watched::Arrival;
 
 /// The client that exists unless [`Settings`] say otherwise.
 pub const CLIENT_ID: &str = "0b7e6d0e-6f1c-4a4e-9a43-5f2b1c8d7e60";
@@ -76,7 +80,7 @@ pub struct Settings {
     pub client_secret: String,
     /// How long a token is good for. PingOne's last an hour ("Access tokens and ID tokens").
     pub token_lifetime: Duration,
-    /// Requests in one second that the licence allows, over all environments; none: any number.
+    /// Requests in any one second that the licence allows, over all environments; none: any number.
     pub rate_limit: Option<u32>,
     /// How long every answer takes, after the request had its effect.
     pub latency: Duration,
@@ -89,7 +93,9 @@ pub struct Settings {
     pub refuse_unblocked: bool,
     /// The base that links in answers begin with, such as `https://api.pingone.eu/v1`; none: built from the `Host` header.
     pub api_base: Option<String>,
-    /// How many requests are remembered (about 1 KiB each); the counters go on without.
+    /// How many requests are remembered (about 1 KiB each); the counters go on without. With 0 nothing grows with the number
+    /// of devices: one that is not registered is, each time it is asked for, as if it were the first, and what was counted
+    /// of it is forgotten while it has no request under way.
     pub records: usize,
 }
 

@@ -26,7 +26,7 @@ pub(super) struct Simulate {
     /// Up to so much longer, evenly spread
     #[arg(long, value_name = "DURATION", default_value = "20ms", value_parser = args::duration)]
     jitter: Duration,
-    /// Requests per second that its licence allows; none: any number
+    /// Requests that its licence allows in any one second; none: any number
     #[arg(long, value_name = "RATE")]
     rate_limit: Option<u32>,
     /// How long a token is good for
@@ -35,6 +35,9 @@ pub(super) struct Simulate {
     /// Only registered devices exist; otherwise every device does, blocked
     #[arg(long)]
     strict: bool,
+    /// How many requests are remembered; with 0 no device but registered ones is, either, which costs least
+    #[arg(long, value_name = "NUMBER", default_value_t = Settings::default().records)]
+    records: usize,
     /// Refuse to unblock what is not blocked: PingOne's documents leave it open
     #[arg(long)]
     refuse_unblocked: bool,
@@ -62,6 +65,7 @@ impl Simulate {
             rate_limit: self.rate_limit,
             token_lifetime: self.token_lifetime,
             strict: self.strict,
+            records: self.records,
             refuse_unblocked: self.refuse_unblocked,
             ..Settings::default()
         };

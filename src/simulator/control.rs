@@ -5,9 +5,10 @@ use std::time::Duration;
 use http::{Method, StatusCode};
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::json;
+use uuid::Uuid;
 
 use super::{Device, Plan, Simulator, answer::Answer, seen::Seen};
-use crate::device::DeviceId;
+use crate::device::{DeviceId, UserId};
 
 const JSON: &str = "application/json";
 
@@ -32,6 +33,13 @@ struct Limits {
     jitter_ms: u64,
 }
 
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Watched {
+    #[serde(default)]
+    user: Option<Uuid>,
+}
+
 /// A call that was not understood, and why.
 struct Refused(StatusCode, String);
 
@@ -46,6 +54,8 @@ fn call_of(simulator: &Simulator, seen: &Seen, call: &str, query: &str) -> Resul
     match (seen.method.as_str(), call) {
         ("GET", "counts") => return Ok(shown(&simulator.counts())),
         ("GET", "requests") => return Ok(shown(&simulator.last_requests(last(query)?))),
+        ("GET", "arrivals") => return Ok(shown(&simulator.arrivals())),
+        ("PUT", "watched") => simulator.watch(parse::<Watched>(seen)?.user.map(UserId::from)),
         ("GET", "deviations") => return Ok(shown(&simulator.deviations())),
         ("PUT", "devices") => simulator.register(parse::<Device>(seen)?),
         ("POST", "faults") => simulator.plan(parse::<Plan>(seen)?),

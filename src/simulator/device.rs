@@ -228,13 +228,20 @@ fn timestamp(at: OffsetDateTime) -> String {
 }
 
 /// All devices there are. An id belongs to one device, whoever asks.
-#[derive(Default)]
 pub(super) struct Devices {
     by_id: HashMap<DeviceId, Device>,
     of_user: HashMap<(EnvironmentId, UserId), Vec<DeviceId>>,
+    /// Whether devices that only were asked for are kept.
+    keeps: bool,
+    /// The last of them otherwise.
+    passing: Option<Device>,
 }
 
 impl Devices {
+    pub(super) fn new(keeps: bool) -> Self {
+        Self { by_id: HashMap::new(), of_user: HashMap::new(), keeps, passing: None }
+    }
+
     pub(super) fn register(&mut self, device: Device) {
         let name = device.reference();
         if let Some(before) = self.by_id.insert(name.device, device) {
@@ -250,6 +257,7 @@ impl Devices {
         let device = match self.by_id.entry(name.device) {
             Entry::Occupied(known) => known.into_mut(),
             Entry::Vacant(_) if !touch => return None,
+            Entry::Vacant(_) if !self.keeps => self.passing.insert(touched(name)),
             Entry::Vacant(unknown) => {
                 self.of_user.entry((name.environment, name.user)).or_default().push(name.device);
                 unknown.insert(touched(name))
@@ -263,7 +271,11 @@ impl Devices {
         if touch && !self.of_user.contains_key(&(environment, user)) {
             let derived = user.as_uuid().as_u128().rotate_left(64).to_be_bytes();
             let device = DeviceId::from(uuid::Builder::from_random_bytes(derived).into_uuid());
-            self.register(touched(DeviceRef { environment, user, device }));
+            let device = touched(DeviceRef { environment, user, device });
+            if !self.keeps {
+                return vec![self.passing.insert(device)];
+            }
+            self.register(device);
         }
         let ids = self.of_user.get(&(environment, user)).map_or(&[][..], Vec::as_slice);
         ids.iter().filter_map(|id| self.by_id.get(id)).collect()

@@ -10,9 +10,9 @@ use tokio::{net::TcpListener, sync::Notify};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Counts, Deviated, Device, DeviceCounts, Fault, On, Plan, Record, Settings, server, state::State,
+    Arrival, Counts, Deviated, Device, DeviceCounts, Fault, On, Plan, Record, Settings, server, state::State,
 };
-use crate::device::{DeviceId, EnvironmentId};
+use crate::device::{DeviceId, EnvironmentId, UserId};
 
 /// A simulated PingOne. Clones are the same one.
 #[derive(Clone)]
@@ -175,6 +175,17 @@ impl Simulator {
         let arrivals: Vec<Duration> = counted.map(|record| record.arrived).collect();
         let from = |at: usize| arrivals[at..].partition_point(|other| *other < arrivals[at] + window);
         (0..arrivals.len()).map(from).max().unwrap_or(0)
+    }
+
+    /// Takes note of when that user's POSTs arrive, from now on and of no other's.
+    pub fn watch(&self, user: Option<UserId>) {
+        self.state().ledger.watched.set(user);
+    }
+
+    /// When the POSTs of the watched user arrived, the first hundred thousand of them, oldest first.
+    #[must_use]
+    pub fn arrivals(&self) -> Vec<Arrival> {
+        self.state().ledger.watched.arrivals()
     }
 
     /// What was not as documented, the first thousand of it.

@@ -1,7 +1,7 @@
 //! What reached the simulator and what became of it.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{HashMap, VecDeque, hash_map::Entry},
     time::{Duration, Instant},
 };
 
@@ -13,6 +13,7 @@ use super::{
     deviation::{self, Deviation, Deviations},
     fault::Fault,
     seen::{Route, Seen},
+    watched::Watched,
 };
 use crate::device::DeviceId;
 
@@ -135,6 +136,7 @@ pub(super) struct Ledger {
     records: VecDeque<Record>,
     of_device: HashMap<DeviceId, DeviceCounts>,
     not_before: HashMap<DeviceId, Instant>,
+    pub(super) watched: Watched,
 }
 
 impl Ledger {
@@ -147,6 +149,7 @@ impl Ledger {
             records: VecDeque::new(),
             of_device: HashMap::new(),
             not_before: HashMap::new(),
+            watched: Watched::default(),
         }
     }
 
@@ -206,11 +209,17 @@ impl Ledger {
                 device.in_flight += 1;
                 device.most_in_flight = device.most_in_flight.max(device.in_flight);
                 self.counts.most_on_a_device = self.counts.most_on_a_device.max(device.most_in_flight);
+                if post {
+                    self.watched.arrived(of);
+                }
             }
         }
     }
 
     fn too_soon(&mut self, seen: &Seen, now: Instant) -> Option<Deviation> {
+        if self.not_before.is_empty() {
+            return None;
+        }
         let until = self.not_before.remove(&seen.device()?)?;
         let early = until.saturating_duration_since(now).saturating_sub(CLOCK_SLACK);
         (!early.is_zero()).then(|| Deviation::TooSoon(u64::try_from(early.as_millis()).unwrap_or(u64::MAX)))
@@ -233,8 +242,11 @@ impl Ledger {
 
     pub(super) fn end(&mut self, number: u64, device: Option<DeviceId>, ending: Ending, now: Instant) {
         self.counts.in_flight -= 1;
-        if let Some(counts) = device.and_then(|device| self.of_device.get_mut(&device)) {
-            counts.in_flight -= 1;
+        if let Some(Entry::Occupied(mut counts)) = device.map(|device| self.of_device.entry(device)) {
+            counts.get_mut().in_flight -= 1;
+            if self.capacity == 0 && counts.get().in_flight == 0 {
+                counts.remove();
+            }
         }
         let ended = now - self.started;
         if let Some(record) = self.record(number) {

@@ -1,6 +1,9 @@
 //! Everything the simulator remembers, behind one lock.
 
-use std::time::Instant;
+use std::{
+    collections::VecDeque,
+    time::{Duration, Instant},
+};
 
 use tokio::sync::oneshot;
 
@@ -14,6 +17,9 @@ use super::{
 };
 use crate::device::DeviceId;
 
+/// What the rate limit counts requests in.
+const WINDOW: Duration = Duration::from_secs(1);
+
 pub(super) struct State {
     pub(super) settings: Settings,
     pub(super) tokens: Tokens,
@@ -21,15 +27,14 @@ pub(super) struct State {
     pub(super) plans: Plans,
     pub(super) ledger: Ledger,
     pub(super) held: Vec<(Option<DeviceId>, oneshot::Sender<()>)>,
-    started: Instant,
-    /// Which second of the simulator's life it is, and how many requests it has allowed in it.
-    second: (u64, u32),
+    /// When the requests of the last second arrived that were allowed, oldest first.
+    allowed: VecDeque<Instant>,
 }
 
 impl State {
     pub(super) fn new(settings: Settings) -> Self {
         let started = Instant::now();
-        let mut devices = Devices::default();
+        let mut devices = Devices::new(settings.records > 0);
         devices.register(Device::example());
         Self {
             tokens: Tokens::new(settings.client_id.clone(), settings.client_secret.clone()),
@@ -37,20 +42,25 @@ impl State {
             plans: Plans::default(),
             ledger: Ledger::new(settings.records, started),
             held: Vec::new(),
-            started,
-            second: (0, 0),
+            allowed: VecDeque::new(),
             settings,
         }
     }
 
-    /// Whether the licence allows one more request now ("Rate limiting": one limit for all environments of a licence). Who
-    /// sends evenly at the limit is never refused.
+    /// Whether the licence allows one more request now ("Rate limiting": one limit for all environments of a licence): in no
+    /// second, wherever it begins, are more allowed. What is refused uses nothing up.
     pub(super) fn allows_one_more(&mut self, now: Instant) -> bool {
-        let Some(limit) = self.settings.rate_limit else { return true };
-        let second = (now - self.started).as_secs();
-        let used = if self.second.0 == second { self.second.1 } else { 0 };
-        self.second = (second, used.saturating_add(1));
-        used < limit
+        let Some(limit) = self.settings.rate_limit else {
+            self.allowed.clear();
+            return true;
+        };
+        let over = self.allowed.partition_point(|allowed| now.duration_since(*allowed) >= WINDOW);
+        self.allowed.drain(..over);
+        let allows = u32::try_from(self.allowed.len()).is_ok_and(|used| used < limit);
+        if allows {
+            self.allowed.push_back(now);
+        }
+        allows
     }
 
     /// What links in the answer begin with.
@@ -64,16 +74,16 @@ impl State {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     #[test]
-    fn each_second_has_its_own_allowance() {
+    fn in_no_second_more_are_allowed_and_refusals_use_nothing_up() {
         let mut state = State::new(Settings { rate_limit: Some(2), ..Settings::default() });
-        let mut allowed = |millis| state.allows_one_more(state.started + Duration::from_millis(millis));
-        assert_eq!([0, 1, 2, 999].map(&mut allowed), [true, true, false, false]);
-        assert_eq!([1_000, 1_999, 1_999].map(&mut allowed), [true, true, false]);
-        assert_eq!([7_500, 7_500, 8_000].map(&mut allowed), [true, true, true]);
+        let start = Instant::now();
+        let mut allowed = |millis| state.allows_one_more(start + Duration::from_millis(millis));
+        assert_eq!([0, 600, 700, 999].map(&mut allowed), [true, true, false, false]);
+        assert_eq!([1_000, 1_001, 1_599].map(&mut allowed), [true, false, false]);
+        assert_eq!([1_600, 1_999, 2_000].map(&mut allowed), [true, false, true]);
+        assert_eq!([7_500, 7_500, 7_501].map(&mut allowed), [true, true, false]);
     }
 }

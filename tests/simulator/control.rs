@@ -100,6 +100,29 @@ async fn requests_and_counts_are_shown_and_calls_are_not_among_them() -> Tested 
 }
 
 #[tokio::test]
+async fn the_arrivals_of_one_user_are_told() -> Tested {
+    let ping = start(Settings { records: 0, ..Settings::default() }).await?;
+    let watched = unknown(1);
+    assert_eq!(
+        call(&ping, Method::PUT, "watched", &json!({ "user": watched.user.to_string() })).await?.0,
+        204
+    );
+    let begun = time::OffsetDateTime::now_utc().unix_timestamp_nanos() / 1_000;
+    for device in [watched, example(), watched] {
+        ping.unblocked(device).await?;
+    }
+    let (_, arrivals) = call(&ping, Method::GET, "arrivals", &Value::Null).await?;
+    let [first, second] = arrivals.as_array().map_or(&[][..], Vec::as_slice) else {
+        return Err(format!("{arrivals}").into());
+    };
+    assert_eq!((&first["device"], &second["device"]), (&json!(watched.device.to_string()), &first["device"]));
+    assert!(i128::from(first["at_us"].as_i64().ok_or("a number")?) >= begun);
+    call(&ping, Method::PUT, "watched", &json!({})).await?;
+    assert_eq!(call(&ping, Method::GET, "arrivals", &Value::Null).await?, (200, json!([])));
+    Ok(())
+}
+
+#[tokio::test]
 async fn what_is_not_understood_is_refused() -> Tested {
     let ping = start(Settings::default()).await?;
     let cases = [

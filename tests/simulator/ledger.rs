@@ -57,6 +57,28 @@ async fn memory_is_bounded_and_counting_goes_on() -> Tested {
 }
 
 #[tokio::test]
+async fn without_records_the_totals_stay_and_only_registered_devices_do() -> Tested {
+    let ping = start(Settings { records: 0, ..Settings::default() }).await?;
+    let held = unknown(2);
+    ping.simulator.fault(held.device, [Fault::hold(), Fault::hold()]);
+    let both = [0, 1].map(|_| tokio::spawn(ping.unblock(held).send()));
+    ping.simulator.arrived_for(held.device, 2).await;
+    ping.simulator.release();
+    for one in both {
+        assert_eq!(one.await??.status(), 200);
+    }
+    ping.unblocked(unknown(1)).await?;
+    ping.unblocked(example()).await?;
+    assert_eq!(ping.simulator.requests(), []);
+    let counts = ping.simulator.counts();
+    assert_eq!((counts.posts, counts.effects, counts.in_flight, counts.most_on_a_device), (4, 4, 0, 2));
+    assert_eq!(ping.simulator.counts_for(held.device).posts, 0);
+    assert_eq!(ping.simulator.device(unknown(1).device), None);
+    assert!(ping.simulator.device(example().device).is_some_and(|device| !device.blocked));
+    Ok(())
+}
+
+#[tokio::test]
 async fn requests_that_are_not_as_documented_are_noted() -> Tested {
     let ping = start(Settings::default()).await?;
     let to = || ping.client.post(ping.url(example())).bearer_auth(&ping.token);
