@@ -283,7 +283,7 @@ enum Next {
 
 /// Lets go of a job, and puts it back in its place where it waits.
 fn settle(core: &Core, attempt: Attempt, next: Next) {
-    let Attempt { claim, mut job, permit, in_hand } = attempt;
+    let Attempt { claim, mut job, permit, in_hand, .. } = attempt;
     // First, or it would still be taken for one in hand.
     drop((permit, in_hand));
     let mut board = core.board();

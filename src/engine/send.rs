@@ -18,7 +18,7 @@ use crate::{
     device::{DeviceId, EnvironmentId, Lane, UserId},
     job::{Failure, JobId, Priority, Reason, RetryHint},
     pingone::Answer,
-    store::{Claim, Failed, ReadFirst, SEND_WINDOW, Succeeded, Unsent},
+    store::{Claim, Failed, ReadFirst, Succeeded, Unsent},
     telemetry,
 };
 
@@ -31,6 +31,8 @@ pub(super) struct Attempt {
     pub(super) claim: Claim,
     /// As it waits again if it is not sent.
     pub(super) job: Waiting,
+    /// Later, its request may not start: whoever cancels relies on it.
+    pub(super) start_by: Instant,
     pub(super) permit: OwnedSemaphorePermit,
     pub(super) in_hand: InHand,
 }
@@ -79,8 +81,8 @@ impl Drop for Slot {
     }
 }
 
-/// A claimed job waits to start from now on. Its claim was asked for at `asked`.
-pub(super) fn stage(core: &Arc<Core>, mut attempt: Attempt, asked: Instant) {
+/// A claimed job waits to start from now on.
+pub(super) fn stage(core: &Arc<Core>, mut attempt: Attempt) {
     let (environment, priority) = (attempt.job.device.environment, priority_of(attempt.job.flow));
     let target = (attempt.job.device.user, attempt.job.device.device);
     if priority == Priority::Interactive {
@@ -88,7 +90,7 @@ pub(super) fn stage(core: &Arc<Core>, mut attempt: Attempt, asked: Instant) {
     }
     let mut board = core.board();
     let unsent = match board.get_mut(environment) {
-        Some(desk) => desk.stage(Staged { start_by: asked + SEND_WINDOW, target, attempt }, priority),
+        Some(desk) => desk.stage(Staged { start_by: attempt.start_by, target, attempt }, priority),
         // The lane was given away meanwhile. Nobody waits for its answer.
         None => {
             attempt.in_hand.answering = None;
@@ -178,8 +180,16 @@ async fn run(core: &Arc<Core>, attempt: Attempt, started: Started, slot: Slot) -
     let Some(route) = core.routes.find(attempt.job.device.environment) else {
         return unsent(core, attempt, slot);
     };
+    let (began, started_at) = (Instant::now(), OffsetDateTime::now_utc());
+    // Longer, perhaps, than anyone who cancels waits for an answer.
+    if let Err(answer) = route.client.prepare().await {
+        let asked = Asked { answer: *answer, started_at, duration: began.elapsed(), started, read: false };
+        let finished = conclude(core, attempt, asked, None);
+        drop(slot);
+        return finished;
+    }
     let now = Instant::now();
-    if now >= attempt.job.expires {
+    if now >= attempt.job.expires || now >= attempt.start_by {
         return unsent(core, attempt, slot);
     }
     let (asked, first) = if stale::is_stale(core, &attempt.job, now) {

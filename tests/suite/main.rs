@@ -1,5 +1,6 @@
 //! The integration tests: one binary, real processes, real PostgreSQL.
 
+mod cancel;
 mod clients;
 mod commands;
 mod contract;
