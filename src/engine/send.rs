@@ -11,7 +11,7 @@ use super::{
     complete::{Finished, Outcome},
     desk::{Due, Staged, priority_of},
     flow::Waiting,
-    gate::Started,
+    gate::{Reopened, Started},
     stale,
 };
 use crate::{
@@ -178,7 +178,7 @@ pub(super) struct Asked {
 
 async fn run(core: &Arc<Core>, attempt: Attempt, started: Started, slot: Slot) -> Finished {
     let Some(route) = core.routes.find(attempt.job.device.environment) else {
-        return unsent(core, attempt, slot);
+        return unsent(core, attempt, started, slot);
     };
     let (began, started_at) = (Instant::now(), OffsetDateTime::now_utc());
     // Longer, perhaps, than anyone who cancels waits for an answer.
@@ -190,7 +190,7 @@ async fn run(core: &Arc<Core>, attempt: Attempt, started: Started, slot: Slot) -
     }
     let now = Instant::now();
     if now >= attempt.job.expires || now >= attempt.start_by {
-        return unsent(core, attempt, slot);
+        return unsent(core, attempt, started, slot);
     }
     let (asked, first) = if stale::is_stale(core, &attempt.job, now) {
         match stale::read_and_send(core, route, &attempt, started).await {
@@ -212,9 +212,9 @@ async fn run(core: &Arc<Core>, attempt: Attempt, started: Started, slot: Slot) -
     finished
 }
 
-fn unsent(core: &Core, attempt: Attempt, slot: Slot) -> Finished {
+fn unsent(core: &Core, attempt: Attempt, started: Started, slot: Slot) -> Finished {
     if let Some(desk) = core.board().get_mut(attempt.job.device.environment) {
-        desk.gate.inconclusive();
+        desk.gate.unused(started);
     }
     drop(slot);
     not_sent(attempt, None)
@@ -231,7 +231,11 @@ fn conclude(core: &Arc<Core>, attempt: Attempt, asked: Asked, first: Option<Read
     let environment = device.environment;
     match answer.outcome {
         Ok(snapshot) => {
-            answered(core, environment);
+            if read {
+                shown(core, environment)
+            } else {
+                answered(core, environment)
+            }
             tracing::info!(
                 job.id = %claim.id, environment.id = %environment, attempt = claim.attempt, read,
                 duration_ms = duration.as_millis(), "unblocked"
@@ -338,6 +342,16 @@ fn learn(core: &Arc<Core>, attempt: &Attempt, failure: &mut Failure, started: St
 /// PingOne answered and took the credential.
 pub(super) fn answered(core: &Arc<Core>, environment: EnvironmentId) {
     let reopened = core.board().get_mut(environment).map(|desk| desk.gate.answered(Instant::now()));
+    reopen(core, environment, reopened);
+}
+
+/// PingOne answered a read and took the credential for it.
+pub(super) fn shown(core: &Arc<Core>, environment: EnvironmentId) {
+    let reopened = core.board().get_mut(environment).map(|desk| desk.gate.read(Instant::now()));
+    reopen(core, environment, reopened);
+}
+
+fn reopen(core: &Arc<Core>, environment: EnvironmentId, reopened: Option<Reopened>) {
     let Some(reopened) = reopened.filter(|reopened| reopened.credential || reopened.circuit) else { return };
     if reopened.credential {
         tracing::info!(environment.id = %environment, "PingOne takes the credential again");

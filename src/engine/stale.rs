@@ -10,10 +10,10 @@ use super::{
     Core, Route,
     flow::Waiting,
     gate::Started,
-    send::{Asked, Attempt, answered, reached},
+    send::{Asked, Attempt, reached, shown},
 };
 use crate::{
-    device::Snapshot,
+    device::{EnvironmentId, Snapshot},
     job::{Failure, Reason, RetryHint},
     pingone::Answer,
     store::{ReadFirst, SEND_WINDOW},
@@ -67,7 +67,7 @@ pub(super) async fn read_and_send(
     };
     let environment = job.device.environment;
     if failure.is_none() {
-        answered(core, environment)
+        shown(core, environment)
     } else {
         reached(core, environment)
     }
@@ -83,6 +83,7 @@ pub(super) async fn read_and_send(
         || now >= job.expires
         || !core.schedules(environment)
     {
+        unused(core, environment, started);
         return Settled::NotAtAll(first);
     }
     let started_at = OffsetDateTime::now_utc();
@@ -118,8 +119,20 @@ async fn next_place(core: &Core, attempt: &Attempt) -> Option<Started> {
             continue;
         };
         tokio::time::sleep_until(at).await;
-        let shut = core.board().get_mut(environment).is_none_or(|desk| desk.gate.is_shut(Instant::now()));
-        return (!shut).then_some(started);
+        let mut board = core.board();
+        if board.get_mut(environment)?.gate.still_lets(started, Instant::now()) {
+            return Some(started);
+        }
+        drop(board);
+        unused(core, environment, started);
+        return None;
+    }
+}
+
+/// The place is not used: whether PingOne answers, or takes the credential, is for the next to find out.
+fn unused(core: &Core, environment: EnvironmentId, started: Started) {
+    if let Some(desk) = core.board().get_mut(environment) {
+        desk.gate.unused(started);
     }
 }
 

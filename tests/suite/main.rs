@@ -17,4 +17,5 @@ mod replicas;
 mod retention;
 mod stale;
 mod steer;
+mod trouble;
 mod unblock;
