@@ -16,7 +16,7 @@ use crate::{device::UserId, store::EnvironmentFacts};
 const HOLD_FIRST: Duration = Duration::from_secs(1);
 const HOLD_LONGEST: Duration = Duration::from_secs(60);
 /// A slot of the licence's rate is used this late at most: later, it would fall into another's second.
-const SLOT_GRACE: Duration = Duration::from_millis(15);
+const SLOT_GRACE: Duration = Duration::from_millis(10);
 
 /// All that can keep an environment waiting.
 #[derive(Debug)]

@@ -24,6 +24,8 @@ use crate::{
 
 /// A claim is given back in no more than this when it could not be used and everything ends.
 const GIVE_BACK_AT_MOST: Duration = Duration::from_secs(2);
+/// Who waits longer for an access token takes a place within the limits anew.
+const PLACE_KEPT: Duration = Duration::from_millis(10);
 
 /// A claimed job on its way to PingOne. Everything it holds is held until its result is saved.
 #[derive(Debug)]
@@ -176,7 +178,7 @@ pub(super) struct Asked {
     pub(super) read: bool,
 }
 
-async fn run(core: &Arc<Core>, attempt: Attempt, started: Started, slot: Slot) -> Finished {
+async fn run(core: &Arc<Core>, attempt: Attempt, mut started: Started, slot: Slot) -> Finished {
     let Some(route) = core.routes.find(attempt.job.device.environment) else {
         return unsent(core, attempt, started, slot);
     };
@@ -187,6 +189,13 @@ async fn run(core: &Arc<Core>, attempt: Attempt, started: Started, slot: Slot) -
         let finished = conclude(core, attempt, asked, None);
         drop(slot);
         return finished;
+    }
+    if began.elapsed() > PLACE_KEPT {
+        // Those that waited together would leave together.
+        let Some(place) = stale::next_place(core, &attempt).await else {
+            return unsent(core, attempt, started, slot);
+        };
+        started = place;
     }
     let now = Instant::now();
     if now >= attempt.job.expires || now >= attempt.start_by {

@@ -92,7 +92,7 @@ pub(super) async fn read_and_send(
 }
 
 /// A place within the limits for the second request of an attempt, once its time has come.
-async fn next_place(core: &Core, attempt: &Attempt) -> Option<Started> {
+pub(super) async fn next_place(core: &Core, attempt: &Attempt) -> Option<Started> {
     let environment = attempt.job.device.environment;
     let until = Instant::now() + PLACE_WITHIN;
     loop {

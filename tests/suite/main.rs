@@ -10,6 +10,7 @@ mod fairness;
 mod harness;
 mod idempotency;
 mod layers;
+mod limits;
 mod outage;
 mod postgres;
 mod process;
