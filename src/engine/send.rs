@@ -293,9 +293,11 @@ struct Lesson {
 fn learn(core: &Arc<Core>, attempt: &Attempt, failure: &mut Failure, started: Started) -> Lesson {
     let device = attempt.job.device;
     let now = Instant::now();
+    let ours = core.lanes.owns(device.environment.lane(), now);
     let mut board = core.board();
-    // A lane given away meanwhile leaves no desk: its new owner learns from what is stored.
-    let Some(desk) = board.get_mut(device.environment) else {
+    // A lane that is another's meanwhile: its owner learns from what is stored, and meets by itself what was met here. A replica
+    // that was frozen finds all its requests unanswered, which says nothing of PingOne.
+    let Some(desk) = board.get_mut(device.environment).filter(|_| ours) else {
         let hold = match failure.hint {
             RetryHint::Hold(asked) => asked,
             _ => None,

@@ -18,5 +18,6 @@ mod replicas;
 mod retention;
 mod stale;
 mod steer;
+mod takeover;
 mod trouble;
 mod unblock;
