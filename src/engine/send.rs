@@ -203,7 +203,7 @@ async fn run(core: &Arc<Core>, attempt: Attempt, mut started: Started, slot: Slo
     }
     let (asked, first) = if stale::is_stale(core, &attempt.job, now) {
         match stale::read_and_send(core, route, &attempt, started).await {
-            stale::Settled::By(asked, first) => (asked, first),
+            stale::Settled::By(asked, first) => (*asked, first),
             stale::Settled::NotAtAll(first) => {
                 drop(slot);
                 return not_sent(attempt, Some(first));

@@ -28,7 +28,7 @@ const PLACE_AGAIN: Duration = Duration::from_millis(10);
 /// What became of an attempt that read first.
 pub(super) enum Settled {
     /// This request settled it; before it came, perhaps, a read.
-    By(Asked, Option<ReadFirst>),
+    By(Box<Asked>, Option<ReadFirst>),
     /// After the read nothing was sent: a pause, a cancel or the end of its time came in between.
     NotAtAll(ReadFirst),
 }
@@ -61,7 +61,8 @@ pub(super) async fn read_and_send(
     let duration = began.elapsed();
     let failure = match judge(answer, job.requested_at) {
         Meaning::Settles(answer) => {
-            return Settled::By(Asked { answer, started_at, duration, started, read: true }, None);
+            let asked = Asked { answer, started_at, duration, started, read: true };
+            return Settled::By(Box::new(asked), None);
         }
         Meaning::Send(failure) => failure,
     };
@@ -88,7 +89,8 @@ pub(super) async fn read_and_send(
     }
     let started_at = OffsetDateTime::now_utc();
     let answer = route.client.unblock(&job.device, claim.id, job.trace_parent.as_deref()).await;
-    Settled::By(Asked { answer, started_at, duration: now.elapsed(), started, read: false }, Some(first))
+    let asked = Asked { answer, started_at, duration: now.elapsed(), started, read: false };
+    Settled::By(Box::new(asked), Some(first))
 }
 
 /// A place within the limits for the second request of an attempt, once its time has come.
