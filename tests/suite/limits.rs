@@ -50,6 +50,19 @@ async fn a_backlog_uses_its_rate_and_never_more_in_any_second() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_low_rate_is_used_also_where_answers_take_long() -> Result<()> {
+    let world = World::with(limited(2.0, 32), simulator::Settings::default()).await?;
+    world.simulator().set_latency(Duration::from_secs(4), Duration::ZERO);
+    let environment = some_environment();
+    bulk(&world.service.devices, environment, 12).await?;
+    world.simulator().arrived(10).await;
+    let arrivals = requests_of(world.simulator(), environment);
+    let took = arrivals[9].arrived - arrivals[0].arrived;
+    assert!(took < Duration::from_millis(4900), "{took:?} for nine more at two a second");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_rate_set_too_high_settles_and_no_job_pays_for_it() -> Result<()> {
     let world = World::with(limited(50.0, 32), allowing(25)).await?;
     let environment = some_environment();
