@@ -74,6 +74,41 @@ async fn one_request_answers_the_bulk_job_that_waits_for_the_same_device() -> Re
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn it_is_answered_too_where_postgres_is_slow_to_take_it_back() -> Result<()> {
+    let world = world(2.0).await?;
+    let environment = some_environment();
+    // Nothing ends while this is held: what is given back meanwhile is saved together with what ends next.
+    let pool = world.database.pool().await?;
+    let mut ending = pool.begin().await?;
+    sqlx::query("lock table outcome in exclusive mode").execute(&mut *ending).await?;
+    let mut waiting = Vec::new();
+    for _ in 0..6 {
+        waiting.extend(bulk(&world.service.devices, environment, 1).await?);
+    }
+    world.simulator().arrived(1).await;
+    let mut about_to_start = None;
+    for one in &waiting {
+        world.service.job_in(&one.job, &[State::Running]).await?;
+        if world.simulator().counts_for(one.device.device).posts == 0 {
+            about_to_start = Some(one);
+            break;
+        }
+    }
+    let next = about_to_start.ok_or("each had been sent when it was seen running")?;
+    let asked = request_without_wait(wire(&next.device));
+    let person = world.service.unblock(asked).await?.job.ok_or("no job")?;
+    world.simulator().arrived_for(next.device.device, 1).await;
+    world.simulator().idle().await;
+    ending.rollback().await?;
+
+    let answered = world.service.job_in(&next.job, &[State::Succeeded]).await?;
+    assert_eq!(answered.answered_by_job_id, person.job_id);
+    all_succeed(&world.service, &waiting).await?;
+    assert_eq!(world.simulator().counts_for(next.device.device).posts, 1);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn bulk_goes_on_while_people_take_every_token() -> Result<()> {
     let world = world(50.0).await?;
     let environment = some_environment();
