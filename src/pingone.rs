@@ -116,6 +116,20 @@ impl Client {
         self.0.attempt_deadline
     }
 
+    /// Waits until a request need not wait for a token, no longer than the attempt deadline.
+    ///
+    /// # Errors
+    /// The [`Answer`] that a request would end with: no token is granted.
+    pub async fn prepare(&self) -> Result<(), Box<Answer>> {
+        match &self.0.credential {
+            Bearer::Fixed(_) => Ok(()),
+            Bearer::Granted(tokens) => match tokens.get(Instant::now() + self.0.attempt_deadline).await {
+                Ok(_) => Ok(()),
+                Err(failure) => Err(Box::new(Answer::without_request(failure))),
+            },
+        }
+    }
+
     /// Asks PingOne to unblock `device`, once; a 401 is answered with a fresh token and one more request. Takes no longer
     /// than the attempt deadline. PingOne's audit shows `job` as the external transaction.
     pub async fn unblock(&self, device: &DeviceRef, job: JobId, trace_parent: Option<&str>) -> Answer {

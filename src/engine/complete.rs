@@ -151,17 +151,18 @@ impl Group {
         if !self.reads.is_empty() {
             core.store.record_reads(&self.reads).await?;
         }
+        // Before the others: a bulk job that made way is answered by the job it made way for.
+        if !self.unsent.0.is_empty() {
+            core.store.release(&self.unsent.0).await?;
+        }
         let (succeeded, attempts) = &self.succeeded;
         if !succeeded.is_empty() {
             let ended = core.store.complete_succeeded(succeeded).await?;
             saved.ended = succeeded.iter().map(|entry| ended.get(&entry.claim.id).copied()).collect();
-            let others = answering_others(core, succeeded, attempts);
+            let others = answering_others(core, succeeded, attempts, &self.unsent.1);
             if !others.is_empty() {
                 saved.answered = core.store.answer_others(&others).await?;
             }
-        }
-        if !self.unsent.0.is_empty() {
-            core.store.release(&self.unsent.0).await?;
         }
         if !self.failed.0.is_empty() {
             saved.endings = core.store.complete_failed(&self.failed.0, &core.policy, rng).await?;
@@ -240,12 +241,18 @@ impl<T> Push<T> for (Vec<T>, Vec<Attempt>) {
 }
 
 /// The interactive successes in whose environments bulk jobs wait: some of them for the same device, perhaps.
-fn answering_others(core: &Core, succeeded: &[Succeeded], attempts: &[Attempt]) -> Vec<Succeeded> {
+fn answering_others(
+    core: &Core,
+    succeeded: &[Succeeded],
+    attempts: &[Attempt],
+    given_back: &[Attempt],
+) -> Vec<Succeeded> {
     let mut board = core.board();
     let mut bulk_waits = |attempt: &Attempt| {
-        let environment = attempt.job.device.environment;
+        let device = attempt.job.device;
         priority_of(attempt.job.flow) == Priority::Interactive
-            && board.get_mut(environment).is_some_and(|desk| desk.has_bulk())
+            && (given_back.iter().any(|other| other.job.device == device)
+                || board.get_mut(device.environment).is_some_and(|desk| desk.has_bulk()))
     };
     succeeded
         .iter()
@@ -285,7 +292,7 @@ enum Next {
 
 /// Lets go of a job, and puts it back in its place where it waits.
 fn settle(core: &Core, attempt: Attempt, next: Next) {
-    let Attempt { claim, mut job, permit, in_hand } = attempt;
+    let Attempt { claim, mut job, permit, in_hand, .. } = attempt;
     // First, or it would still be taken for one in hand.
     drop((permit, in_hand));
     let mut board = core.board();

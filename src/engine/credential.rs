@@ -74,6 +74,16 @@ impl Credential {
         self.forbidden.len() >= FORBIDDEN_IN_A_ROW
     }
 
+    /// PingOne took it for a read, which says nothing of what it may change: says whether it had been refused before and no longer
+    /// is.
+    pub(super) fn taken_for_a_read(&mut self) -> bool {
+        if self.forbidden.len() >= FORBIDDEN_IN_A_ROW {
+            self.inconclusive();
+            return false;
+        }
+        self.refusal.take().is_some()
+    }
+
     /// PingOne took it: says whether it had been refused before.
     pub(super) fn taken(&mut self) -> bool {
         self.forbidden.clear();
@@ -122,5 +132,21 @@ mod tests {
         assert!(credential.forbidden(users[19]));
         credential.taken();
         assert!(!credential.forbidden(users[0]));
+    }
+
+    #[test]
+    fn a_read_takes_back_no_refusal_of_changes() {
+        let now = Instant::now();
+        let mut credential = Credential::default();
+        credential.refused(now);
+        assert!(credential.taken_for_a_read(), "it was the token");
+        for i in 0..20 {
+            credential.taken_for_a_read();
+            assert_eq!(credential.forbidden(uuid::Uuid::from_u128(i).into()), i == 19);
+        }
+        credential.refused(now);
+        credential.started();
+        assert!(!credential.taken_for_a_read() && credential.is_refused());
+        assert!(credential.opens(now).is_some(), "the unblock after the read may be sent");
     }
 }

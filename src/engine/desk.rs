@@ -249,7 +249,9 @@ impl<A> Desk<A> {
             self.in_a_row = if passed_over { self.in_a_row + 1 } else { 0 };
             due.start.push((staged.attempt, started, priority));
         }
-        due.hungry = self.is_hungry(now);
+        // Where tokens are further apart than the horizon, nothing can be claimed yet: but whoever claims is to know when.
+        let runs_dry = !due.start.is_empty() && self.staged() == 0 && self.flows.values().any(Flow::has_more);
+        due.hungry = runs_dry || self.is_hungry(now);
         let firsts = self.staged.iter().filter_map(|staged| staged.front().map(|first| first.start_by));
         let wake = firsts.chain(opens.filter(|at| *at > now)).min();
         if let Some(at) = wake.filter(|at| self.timer.is_none_or(|timer| *at < timer || timer <= now)) {

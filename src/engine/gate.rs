@@ -16,7 +16,7 @@ use crate::{device::UserId, store::EnvironmentFacts};
 const HOLD_FIRST: Duration = Duration::from_secs(1);
 const HOLD_LONGEST: Duration = Duration::from_secs(60);
 /// A slot of the licence's rate is used this late at most: later, it would fall into another's second.
-const SLOT_GRACE: Duration = Duration::from_millis(12);
+const SLOT_GRACE: Duration = Duration::from_millis(10);
 
 /// All that can keep an environment waiting.
 #[derive(Debug)]
@@ -42,6 +42,8 @@ pub(super) struct Started {
     at: Instant,
     /// It finds out whether PingOne answers again.
     pub(super) probe: bool,
+    /// It finds out whether PingOne takes the credential again.
+    tries: bool,
 }
 
 impl Started {
@@ -103,11 +105,11 @@ impl Gate {
     pub(super) fn take(&mut self, at: Instant) -> Started {
         self.bucket.take(at);
         self.slots.as_mut().and_then(VecDeque::pop_front);
-        let probe = self.breaker.is_open();
+        let (probe, tries) = (self.breaker.is_open(), self.credential.is_refused());
         self.breaker.started();
         self.credential.started();
         self.meter.count(at);
-        Started { at, probe }
+        Started { at, probe, tries }
     }
 
     /// How many requests may start by `until`, about. Slots of the licence's rate are got as they are needed.
@@ -152,6 +154,24 @@ impl Gate {
         self.paused || now < self.hold_until || self.breaker.is_open() || self.credential.is_refused()
     }
 
+    /// Whether what `started` may still be sent: nothing came in between that it is not itself to find out about.
+    pub(super) fn still_lets(&self, started: Started, now: Instant) -> bool {
+        !self.paused
+            && now >= self.hold_until
+            && (started.probe || !self.breaker.is_open())
+            && (started.tries || !self.credential.is_refused())
+    }
+
+    /// What `started` was not sent after all.
+    pub(super) fn unused(&mut self, started: Started) {
+        if started.probe {
+            self.breaker.inconclusive();
+        }
+        if started.tries {
+            self.credential.inconclusive();
+        }
+    }
+
     /// An operator paused or resumed it.
     pub(super) const fn set_paused(&mut self, paused: bool) {
         self.paused = paused;
@@ -188,6 +208,13 @@ impl Gate {
     pub(super) fn answered(&mut self, now: Instant) -> Reopened {
         self.strikes = 0;
         Reopened { credential: self.credential.taken(), circuit: self.breaker.answered(now) == Turn::Closed }
+    }
+
+    /// PingOne answered a read: what had been shut and is open again.
+    pub(super) fn read(&mut self, now: Instant) -> Reopened {
+        self.strikes = 0;
+        let credential = self.credential.taken_for_a_read();
+        Reopened { credential, circuit: self.breaker.answered(now) == Turn::Closed }
     }
 
     /// PingOne answered, which says nothing of the credential.

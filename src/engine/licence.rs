@@ -7,6 +7,7 @@ use std::{
     time::Duration,
 };
 
+use time::OffsetDateTime;
 use tokio::time::Instant;
 
 use super::{Core, bucket::Learned, gate::Started, hints::Word, send};
@@ -15,16 +16,47 @@ use crate::{device::EnvironmentId, store::StoreError};
 /// Slots are taken no further ahead.
 const AHEAD: Duration = Duration::from_millis(250);
 const LOOK_EVERY: Duration = Duration::from_millis(20);
-/// As the window in the bucket of an environment: slots are used up to 12 ms late, and the network delays unevenly.
-const SLOWER: f64 = 1.022;
+/// Slots are further apart than allowed, so that what timers and the network delay unevenly does not look like a burst.
+const SLOWER: f64 = 1.024;
+/// The database's clock and ours drift apart by less than this share.
+const DRIFT: u32 = 1000;
 
 /// The licences whose rate is shared.
 #[derive(Debug, Default)]
-pub(super) struct Licences(Mutex<HashMap<Arc<str>, Learned>>);
+pub(super) struct Licences {
+    learned: Mutex<HashMap<Arc<str>, Learned>>,
+    clock: Mutex<Clock>,
+}
+
+/// The database's clock as it is told by its answers. Each comes late, by a little or, where the machine is busy, by a lot: the one
+/// that came with the least delay tells the time, or slots given out one after the other would be unevenly apart.
+#[derive(Debug, Default)]
+struct Clock(Option<(Instant, OffsetDateTime)>);
+
+impl Clock {
+    /// When it was `told_at`, as an answer that came at `now` says.
+    fn instant(&mut self, told_at: OffsetDateTime, now: Instant) -> Instant {
+        let by_best = self.0.and_then(|(at, told)| {
+            let passed = Duration::try_from(told_at - told).ok()?;
+            Some(at + passed + passed / DRIFT)
+        });
+        match by_best {
+            Some(instant) if instant <= now => instant,
+            _ => {
+                self.0 = Some((now, told_at));
+                now
+            }
+        }
+    }
+}
 
 impl Licences {
     fn learned(&self) -> MutexGuard<'_, HashMap<Arc<str>, Learned>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.learned.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn clock(&self) -> MutexGuard<'_, Clock> {
+        self.clock.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// PingOne asked the licence `name` to wait, because of a request that began at `started`.
@@ -36,12 +68,13 @@ impl Licences {
         });
         let Some(rate) = rate.filter(|rate| rate.is_finite()) else { return };
         hold_desks(core, name, now + wait);
-        core.hints.say(Word::Hold);
         let (core, name) = (Arc::clone(core), Arc::clone(name));
         tokio::spawn(async move {
             if let Err(error) = core.store.hold_limit_group(&name, wait, rate, now - started.at()).await {
                 tracing::warn!(%error, limit_group = %name, "a hold of the licence was not stored");
             }
+            // Not before: who hears of it takes new slots at once, unless the clock says that there are none.
+            core.hints.say(Word::Hold);
         });
     }
 }
@@ -80,7 +113,8 @@ pub(super) async fn run(core: Arc<Core>) {
                 tokio::time::sleep(Duration::from_millis(200)).await;
             }
         }
-        tokio::time::sleep(LOOK_EVERY).await;
+        // Unevenly: of two that look in step, the first would take nearly all.
+        tokio::time::sleep(LOOK_EVERY.mul_f64(0.5 + fastrand::f64())).await;
     }
 }
 
@@ -101,8 +135,8 @@ async fn take_once(core: &Arc<Core>, name: &Arc<str>) -> Result<(), StoreError> 
     let interval = Duration::from_secs_f64(SLOWER / rate);
     let slots =
         core.store.take_slots(name, u32::try_from(wanted).unwrap_or(u32::MAX), interval, AHEAD).await?;
-    // Counted from the answer: never earlier than the clock of the licence has it.
-    let first = Instant::now() + slots.first_in;
+    // Never earlier than the clock of the licence has it.
+    let first = core.licences.clock().instant(slots.taken_at, Instant::now()) + slots.first_in;
     if let Some((rate, ago)) = slots.learned_rate
         && let Some(learned) = core.licences.learned().get_mut(name)
     {
@@ -132,4 +166,23 @@ async fn take_once(core: &Arc<Core>, name: &Arc<str>) -> Result<(), StoreError> 
         send::kick(core, environment);
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_promptest_answer_tells_the_time() {
+        let ms = Duration::from_millis;
+        let (start, told) = (Instant::now(), OffsetDateTime::UNIX_EPOCH);
+        let mut clock = Clock::default();
+        // Answers that come 9, 2, 30 and 1 ms late, and one after a while in which the clocks drifted apart by 0.4 ms.
+        let mut tell = |at, late| clock.instant(told + ms(at), start + ms(at + late)) - start - ms(at);
+        assert_eq!(tell(0, 9), ms(9));
+        assert_eq!(tell(20, 2), ms(2));
+        assert!(tell(40, 30) < ms(3));
+        assert_eq!(tell(60, 1), ms(1));
+        assert_eq!(tell(2000, 2), ms(2));
+    }
 }

@@ -16,7 +16,7 @@ use super::{
 use crate::{
     device::EnvironmentId,
     job::JobId,
-    store::{Candidate, Claim, StoreError},
+    store::{Candidate, Claim, SEND_WINDOW, StoreError},
 };
 
 /// Jobs claimed by one statement.
@@ -107,7 +107,7 @@ async fn claim(
         environments.insert(job.device.environment);
         let claim = Claim { id: job.id, run: job.run, attempt: job.attempt };
         let Some(permit) = permits.split(1) else { break };
-        send::stage(core, Attempt { claim, job, permit, in_hand }, asked);
+        send::stage(core, Attempt { claim, job, start_by: asked + SEND_WINDOW, permit, in_hand });
     }
     for environment in environments {
         send::kick(core, environment);

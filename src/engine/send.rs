@@ -11,19 +11,21 @@ use super::{
     complete::{Finished, Outcome},
     desk::{Due, Staged, priority_of},
     flow::Waiting,
-    gate::Started,
+    gate::{Reopened, Started},
     stale,
 };
 use crate::{
     device::{DeviceId, EnvironmentId, Lane, UserId},
     job::{Failure, JobId, Priority, Reason, RetryHint},
     pingone::Answer,
-    store::{Claim, Failed, ReadFirst, SEND_WINDOW, Succeeded, Unsent},
+    store::{Claim, Failed, ReadFirst, Succeeded, Unsent},
     telemetry,
 };
 
 /// A claim is given back in no more than this when it could not be used and everything ends.
 const GIVE_BACK_AT_MOST: Duration = Duration::from_secs(2);
+/// Who waits longer for an access token takes a place within the limits anew.
+const PLACE_KEPT: Duration = Duration::from_millis(10);
 
 /// A claimed job on its way to PingOne. Everything it holds is held until its result is saved.
 #[derive(Debug)]
@@ -31,6 +33,8 @@ pub(super) struct Attempt {
     pub(super) claim: Claim,
     /// As it waits again if it is not sent.
     pub(super) job: Waiting,
+    /// Later, its request may not start: whoever cancels relies on it.
+    pub(super) start_by: Instant,
     pub(super) permit: OwnedSemaphorePermit,
     pub(super) in_hand: InHand,
 }
@@ -79,8 +83,8 @@ impl Drop for Slot {
     }
 }
 
-/// A claimed job waits to start from now on. Its claim was asked for at `asked`.
-pub(super) fn stage(core: &Arc<Core>, mut attempt: Attempt, asked: Instant) {
+/// A claimed job waits to start from now on.
+pub(super) fn stage(core: &Arc<Core>, mut attempt: Attempt) {
     let (environment, priority) = (attempt.job.device.environment, priority_of(attempt.job.flow));
     let target = (attempt.job.device.user, attempt.job.device.device);
     if priority == Priority::Interactive {
@@ -88,7 +92,7 @@ pub(super) fn stage(core: &Arc<Core>, mut attempt: Attempt, asked: Instant) {
     }
     let mut board = core.board();
     let unsent = match board.get_mut(environment) {
-        Some(desk) => desk.stage(Staged { start_by: asked + SEND_WINDOW, target, attempt }, priority),
+        Some(desk) => desk.stage(Staged { start_by: attempt.start_by, target, attempt }, priority),
         // The lane was given away meanwhile. Nobody waits for its answer.
         None => {
             attempt.in_hand.answering = None;
@@ -177,13 +181,28 @@ pub(super) struct Asked {
     pub(super) read: bool,
 }
 
-async fn run(core: &Arc<Core>, attempt: Attempt, started: Started, slot: Slot) -> Finished {
+async fn run(core: &Arc<Core>, attempt: Attempt, mut started: Started, slot: Slot) -> Finished {
     let Some(route) = core.routes.find(attempt.job.device.environment) else {
-        return unsent(core, attempt, slot);
+        return unsent(core, attempt, started, slot);
     };
+    let (began, started_at) = (Instant::now(), OffsetDateTime::now_utc());
+    // Longer, perhaps, than anyone who cancels waits for an answer.
+    if let Err(answer) = route.client.prepare().await {
+        let asked = Asked { answer: *answer, started_at, duration: began.elapsed(), started, read: false };
+        let finished = conclude(core, attempt, asked, None);
+        drop(slot);
+        return finished;
+    }
+    if began.elapsed() > PLACE_KEPT {
+        // Those that waited together would leave together.
+        let Some(place) = stale::next_place(core, &attempt).await else {
+            return unsent(core, attempt, started, slot);
+        };
+        started = place;
+    }
     let now = Instant::now();
-    if now >= attempt.job.expires {
-        return unsent(core, attempt, slot);
+    if now >= attempt.job.expires || now >= attempt.start_by {
+        return unsent(core, attempt, started, slot);
     }
     let (asked, first) = if stale::is_stale(core, &attempt.job, now) {
         match Box::pin(stale::read_and_send(core, route, &attempt, started)).await {
@@ -205,9 +224,9 @@ async fn run(core: &Arc<Core>, attempt: Attempt, started: Started, slot: Slot) -
     finished
 }
 
-fn unsent(core: &Core, attempt: Attempt, slot: Slot) -> Finished {
+fn unsent(core: &Core, attempt: Attempt, started: Started, slot: Slot) -> Finished {
     if let Some(desk) = core.board().get_mut(attempt.job.device.environment) {
-        desk.gate.inconclusive();
+        desk.gate.unused(started);
     }
     drop(slot);
     not_sent(attempt, None)
@@ -224,7 +243,11 @@ fn conclude(core: &Arc<Core>, attempt: Attempt, asked: Asked, first: Option<Read
     let environment = device.environment;
     match answer.outcome {
         Ok(snapshot) => {
-            answered(core, environment);
+            if read {
+                shown(core, environment)
+            } else {
+                answered(core, environment)
+            }
             tracing::info!(
                 job.id = %claim.id, environment.id = %environment, attempt = claim.attempt, read,
                 duration_ms = duration.as_millis(), "unblocked"
@@ -273,9 +296,11 @@ struct Lesson {
 fn learn(core: &Arc<Core>, attempt: &Attempt, failure: &mut Failure, started: Started) -> Lesson {
     let device = attempt.job.device;
     let now = Instant::now();
+    let ours = core.lanes.owns(device.environment.lane(), now);
     let mut board = core.board();
-    // A lane given away meanwhile leaves no desk: its new owner learns from what is stored.
-    let Some(desk) = board.get_mut(device.environment) else {
+    // A lane that is another's meanwhile: its owner learns from what is stored, and meets by itself what was met here. A replica
+    // that was frozen finds all its requests unanswered, which says nothing of PingOne.
+    let Some(desk) = board.get_mut(device.environment).filter(|_| ours) else {
         let hold = match failure.hint {
             RetryHint::Hold(asked) => asked,
             _ => None,
@@ -331,6 +356,16 @@ fn learn(core: &Arc<Core>, attempt: &Attempt, failure: &mut Failure, started: St
 /// PingOne answered and took the credential.
 pub(super) fn answered(core: &Arc<Core>, environment: EnvironmentId) {
     let reopened = core.board().get_mut(environment).map(|desk| desk.gate.answered(Instant::now()));
+    reopen(core, environment, reopened);
+}
+
+/// PingOne answered a read and took the credential for it.
+pub(super) fn shown(core: &Arc<Core>, environment: EnvironmentId) {
+    let reopened = core.board().get_mut(environment).map(|desk| desk.gate.read(Instant::now()));
+    reopen(core, environment, reopened);
+}
+
+fn reopen(core: &Arc<Core>, environment: EnvironmentId, reopened: Option<Reopened>) {
     let Some(reopened) = reopened.filter(|reopened| reopened.credential || reopened.circuit) else { return };
     if reopened.credential {
         tracing::info!(environment.id = %environment, "PingOne takes the credential again");

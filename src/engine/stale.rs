@@ -10,10 +10,10 @@ use super::{
     Core, Route,
     flow::Waiting,
     gate::Started,
-    send::{Asked, Attempt, answered, reached},
+    send::{Asked, Attempt, reached, shown},
 };
 use crate::{
-    device::Snapshot,
+    device::{EnvironmentId, Snapshot},
     job::{Failure, Reason, RetryHint},
     pingone::Answer,
     store::{ReadFirst, SEND_WINDOW},
@@ -68,7 +68,7 @@ pub(super) async fn read_and_send(
     };
     let environment = job.device.environment;
     if failure.is_none() {
-        answered(core, environment)
+        shown(core, environment)
     } else {
         reached(core, environment)
     }
@@ -84,18 +84,17 @@ pub(super) async fn read_and_send(
         || now >= job.expires
         || !core.schedules(environment)
     {
+        unused(core, environment, started);
         return Settled::NotAtAll(Box::new(first));
     }
     let started_at = OffsetDateTime::now_utc();
     let answer = route.client.unblock(&job.device, claim.id, job.trace_parent.as_deref()).await;
-    Settled::By(
-        Box::new(Asked { answer, started_at, duration: now.elapsed(), started, read: false }),
-        Some(first),
-    )
+    let asked = Asked { answer, started_at, duration: now.elapsed(), started, read: false };
+    Settled::By(Box::new(asked), Some(first))
 }
 
 /// A place within the limits for the second request of an attempt, once its time has come.
-async fn next_place(core: &Core, attempt: &Attempt) -> Option<Started> {
+pub(super) async fn next_place(core: &Core, attempt: &Attempt) -> Option<Started> {
     let environment = attempt.job.device.environment;
     let until = Instant::now() + PLACE_WITHIN;
     loop {
@@ -122,8 +121,20 @@ async fn next_place(core: &Core, attempt: &Attempt) -> Option<Started> {
             continue;
         };
         tokio::time::sleep_until(at).await;
-        let shut = core.board().get_mut(environment).is_none_or(|desk| desk.gate.is_shut(Instant::now()));
-        return (!shut).then_some(started);
+        let mut board = core.board();
+        if board.get_mut(environment)?.gate.still_lets(started, Instant::now()) {
+            return Some(started);
+        }
+        drop(board);
+        unused(core, environment, started);
+        return None;
+    }
+}
+
+/// The place is not used: whether PingOne answers, or takes the credential, is for the next to find out.
+fn unused(core: &Core, environment: EnvironmentId, started: Started) {
+    if let Some(desk) = core.board().get_mut(environment) {
+        desk.gate.unused(started);
     }
 }
 

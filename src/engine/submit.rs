@@ -23,7 +23,7 @@ use super::{
 use crate::{
     device::EnvironmentId,
     job::{JobId, NewJob, Priority},
-    store::{Claim, Recorded, StoreError, Submission},
+    store::{Claim, Recorded, SEND_WINDOW, StoreError, Submission},
 };
 
 const GROUP_AT_MOST: usize = 256;
@@ -226,7 +226,8 @@ async fn record_group(
             Some(Promise { permit, in_hand }) => {
                 let claim = Claim { id, run: 1, attempt: 1 };
                 let job = waits(&call.job, created_at, asked_at);
-                send::stage(core, Attempt { claim, job, permit, in_hand }, asked_at);
+                let start_by = asked_at + SEND_WINDOW;
+                send::stage(core, Attempt { claim, job, start_by, permit, in_hand });
                 begun.insert(environment);
             }
             None => drop(waiting.insert(environment)),

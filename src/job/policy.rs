@@ -90,6 +90,8 @@ impl RetryPolicy {
             .build();
         let steps = attempt.clamp(1, *ATTEMPTS_RANGE.end());
         let wait = (0..steps).fold(self.first, |last, _| intervals.next_backoff().unwrap_or(last));
+        // It counts in floating point, and may overshoot by a hair.
+        let wait = wait.min(self.longest);
         if wait > half && wait < self.longest { half } else { wait }
     }
 }

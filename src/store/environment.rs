@@ -29,7 +29,9 @@ pub struct EnvironmentFacts {
 pub struct Slots {
     /// How many; evenly spaced.
     pub count: u32,
-    /// How long from now to the first.
+    /// When they were taken, by the database's clock.
+    pub taken_at: OffsetDateTime,
+    /// How long from then to the first.
     pub first_in: Duration,
     /// How long PingOne asked all of the licence to wait still.
     pub hold: Duration,
@@ -226,6 +228,7 @@ impl Store {
         .await?;
         Ok(Slots {
             count: u32::try_from(row.count).unwrap_or_default(),
+            taken_at: row.now,
             first_in: Duration::from_micros(u64::try_from(row.first_in_us).unwrap_or_default()),
             hold: row.hold_until.map(|until| between(row.now, until)).unwrap_or_default(),
             learned_rate: row.learned_rate.zip(row.learned_at.map(|at| between(at, row.now))),

@@ -2,6 +2,7 @@
 
 pub(crate) mod cluster;
 pub(crate) mod database;
+pub(crate) mod load;
 pub(crate) mod process;
 pub(crate) mod rerun;
 pub(crate) mod service;

@@ -1,18 +1,24 @@
 //! The integration tests: one binary, real processes, real PostgreSQL.
 
+mod cancel;
 mod clients;
 mod commands;
 mod contract;
 mod documents;
 mod environments;
+mod fairness;
 mod harness;
 mod idempotency;
 mod layers;
+mod limits;
 mod outage;
 mod pauses;
 mod postgres;
 mod process;
 mod replicas;
 mod retention;
+mod stale;
 mod steer;
+mod takeover;
+mod trouble;
 mod unblock;

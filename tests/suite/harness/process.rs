@@ -63,9 +63,19 @@ pub(crate) fn configuration(database: &str, pingone: &PingOne) -> HashMap<&'stat
 
 impl Process {
     pub(crate) async fn serve(database: &str, pingone: &PingOne) -> Result<Self> {
+        Self::serve_with(database, pingone, &[]).await
+    }
+
+    /// With variables of its own.
+    pub(crate) async fn serve_with(
+        database: &str,
+        pingone: &PingOne,
+        settings: &[(&str, &str)],
+    ) -> Result<Self> {
         let (grpc, admin) = (free_address()?, free_address()?);
         let child = command(&["serve"])
             .envs(configuration(database, pingone))
+            .envs(settings.iter().copied())
             .env("UNBLOCK_LISTEN", grpc.to_string())
             .env("UNBLOCK_ADMIN_LISTEN", admin.to_string())
             .spawn()?;
@@ -84,6 +94,12 @@ impl Process {
 
     pub(crate) fn devices(&self) -> Result<DeviceServiceClient<Channel>> {
         Ok(DeviceServiceClient::new(self.channel()?))
+    }
+
+    /// Whose calls end after so long: the process may be frozen.
+    pub(crate) fn devices_within(&self, time: Duration) -> Result<DeviceServiceClient<Channel>> {
+        let endpoint = Channel::from_shared(format!("http://{}", self.grpc))?.timeout(time);
+        Ok(DeviceServiceClient::new(endpoint.connect_lazy()))
     }
 
     /// The job, as this process sees it.
