@@ -3,6 +3,7 @@
 use std::{pin::pin, time::Duration};
 
 use clap::{Args, builder::NonEmptyStringValueParser};
+use tokio::signal::unix::{SignalKind, signal};
 use uuid::Uuid;
 
 use super::{
@@ -126,9 +127,13 @@ impl Unblock {
     }
 }
 
-/// Ends at Ctrl-C; never where the signal can not be heard.
-pub(super) async fn interrupt() {
-    if tokio::signal::ctrl_c().await.is_err() {
-        std::future::pending::<()>().await;
+/// Ends at Ctrl-C; never where the signal can not be heard. Heard from this call on, not only from the first poll.
+pub(super) fn interrupt() -> impl Future<Output = ()> {
+    let heard = signal(SignalKind::interrupt());
+    async move {
+        match heard {
+            Ok(mut interrupts) => drop(interrupts.recv().await),
+            Err(_) => std::future::pending().await,
+        }
     }
 }

@@ -254,7 +254,8 @@ async fn an_interrupt_leaves_the_job_and_says_how_to_look_again() -> Tested {
     kill_process(pid, Signal::INT)?;
     let mut rest = String::new();
     stderr.read_to_string(&mut rest).await?;
-    assert_eq!(child.wait().await?.code(), Some(130), "{rest}");
+    let ended = child.wait().await?;
+    assert_eq!(ended.code(), Some(130), "{ended:?} {rest}");
     assert!(rest.contains("the job goes on"), "{rest}");
     assert!(rest.contains(&format!("pingone-unblock job watch {JOB} --server {}", server.url)), "{rest}");
     Ok(())
