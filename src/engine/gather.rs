@@ -10,7 +10,7 @@ use tokio::{
 
 /// From groups of that size on, the next is worth a moment.
 const MUCH: usize = 6;
-const MOMENT: Duration = Duration::from_millis(2);
+const MOMENT: Duration = Duration::from_millis(1);
 
 /// A queue that is emptied in groups.
 pub(super) trait Source<T> {
