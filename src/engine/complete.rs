@@ -82,6 +82,7 @@ struct Saved {
     /// When each success ended its job; nothing: it had been superseded.
     ended: Vec<Option<OffsetDateTime>>,
     endings: Vec<Ending>,
+    /// Ended with the others.
     answered: Vec<JobId>,
 }
 
@@ -154,6 +155,9 @@ impl Group {
         // Before the others: a bulk job that made way is answered by the job it made way for.
         if !self.unsent.0.is_empty() {
             core.store.release(&self.unsent.0).await?;
+            // Cancelled meanwhile, perhaps.
+            let given_back: Vec<JobId> = self.unsent.0.iter().map(|entry| entry.claim.id).collect();
+            saved.answered = core.store.end_if_overdue(&given_back).await?;
         }
         let (succeeded, attempts) = &self.succeeded;
         if !succeeded.is_empty() {
@@ -161,7 +165,7 @@ impl Group {
             saved.ended = succeeded.iter().map(|entry| ended.get(&entry.claim.id).copied()).collect();
             let others = answering_others(core, succeeded, attempts, &self.unsent.1);
             if !others.is_empty() {
-                saved.answered = core.store.answer_others(&others).await?;
+                saved.answered.extend(core.store.answer_others(&others).await?);
             }
         }
         if !self.failed.0.is_empty() {

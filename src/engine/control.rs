@@ -42,6 +42,11 @@ impl Control {
                 self.tell(id);
                 // Then what has not started never will: the answer is true however long it is believed.
                 tokio::time::sleep(settled_in).await;
+                // It may have been given back unsent: then nothing else ends it but a sweep, some time.
+                if !self.0.store.end_if_overdue(&[id]).await?.is_empty() {
+                    self.tell(id);
+                    return Ok(Cancelled::Ended);
+                }
             }
             Cancelled::TooLate(_) | Cancelled::Unknown => {}
         }

