@@ -16,6 +16,7 @@ mod gate;
 mod gather;
 mod hints;
 mod lanes;
+mod learn;
 mod licence;
 mod look;
 mod pause;

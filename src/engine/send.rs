@@ -11,14 +11,15 @@ use super::{
     complete::{Finished, Outcome},
     desk::{Due, Staged, priority_of},
     flow::Waiting,
-    gate::{Reopened, Started},
+    gate::Started,
+    learn::conclude,
     stale,
 };
 use crate::{
     device::{DeviceId, EnvironmentId, Lane, UserId},
-    job::{Failure, JobId, Priority, Reason, RetryHint},
+    job::{JobId, Priority},
     pingone::Answer,
-    store::{Claim, Failed, ReadFirst, Succeeded, Unsent},
+    store::{Claim, ReadFirst, Unsent},
     telemetry,
 };
 
@@ -209,7 +210,7 @@ async fn run(core: &Arc<Core>, attempt: Attempt, mut started: Started, slot: Slo
             stale::Settled::By(asked, first) => (*asked, first),
             stale::Settled::NotAtAll(first) => {
                 drop(slot);
-                return not_sent(attempt, Some(*first));
+                return not_sent(attempt, Some(first));
             }
         }
     } else {
@@ -234,184 +235,4 @@ fn unsent(core: &Core, attempt: Attempt, started: Started, slot: Slot) -> Finish
 
 fn not_sent(attempt: Attempt, first: Option<ReadFirst>) -> Finished {
     Finished { result: Outcome::Unsent(Unsent { claim: attempt.claim }), first, attempt }
-}
-
-/// What an answer means for the job, and for its environment.
-fn conclude(core: &Arc<Core>, attempt: Attempt, asked: Asked, first: Option<ReadFirst>) -> Finished {
-    let Asked { answer, started_at, duration, started, read } = asked;
-    let (claim, device) = (attempt.claim, attempt.job.device);
-    let environment = device.environment;
-    match answer.outcome {
-        Ok(snapshot) => {
-            if read {
-                shown(core, environment)
-            } else {
-                answered(core, environment)
-            }
-            tracing::info!(
-                job.id = %claim.id, environment.id = %environment, attempt = claim.attempt, read,
-                duration_ms = duration.as_millis(), "unblocked"
-            );
-            let succeeded = Succeeded {
-                claim,
-                device,
-                started_at,
-                duration,
-                http_status: answer.http_status.unwrap_or_default(),
-                correlation_id: answer.correlation_id,
-                snapshot,
-                read,
-            };
-            Finished { result: Outcome::Succeeded(succeeded), first, attempt }
-        }
-        Err(mut failure) => {
-            let learned = learn(core, &attempt, &mut failure, started);
-            tracing::warn!(
-                job.id = %claim.id, environment.id = %environment, attempt = claim.attempt, read,
-                reason = %failure.reason, duration_ms = duration.as_millis(), "{}", failure.message
-            );
-            let failed = Failed {
-                claim,
-                device,
-                started_at,
-                duration,
-                read,
-                probe: started.probe,
-                failure,
-                hold: learned.hold,
-                learned_rate: learned.rate,
-            };
-            Finished { result: Outcome::Failed(failed), first, attempt }
-        }
-    }
-}
-
-#[derive(Default)]
-struct Lesson {
-    hold: Option<Duration>,
-    rate: Option<f64>,
-}
-
-/// What a failure means for the environment: how long everything in it waits now.
-fn learn(core: &Arc<Core>, attempt: &Attempt, failure: &mut Failure, started: Started) -> Lesson {
-    let device = attempt.job.device;
-    let now = Instant::now();
-    let ours = core.lanes.owns(device.environment.lane(), now);
-    let mut board = core.board();
-    // A lane that is another's meanwhile: its owner learns from what is stored, and meets by itself what was met here. A replica
-    // that was frozen finds all its requests unanswered, which says nothing of PingOne.
-    let Some(desk) = board.get_mut(device.environment).filter(|_| ours) else {
-        let hold = match failure.hint {
-            RetryHint::Hold(asked) => asked,
-            _ => None,
-        };
-        return Lesson { hold, rate: None };
-    };
-    if failure.reason == Reason::Forbidden && desk.gate.forbidden(device.user) {
-        failure.reason = Reason::CredentialRefused;
-        failure.hint = RetryHint::Credential;
-        failure.message =
-            format!("{}; so it was for 20 users in a row, so it is the credential", failure.message);
-    }
-    match failure.hint {
-        RetryHint::Hold(asked) => {
-            let limited = desk.gate.rate_limited(now, started, asked);
-            let group = desk.group.clone();
-            let staged = desk.give_up();
-            drop(board);
-            return_unsent(core, staged);
-            if let Some(group) = group {
-                core.licences.hold(core, &group, limited.wait, started);
-            }
-            Lesson { hold: Some(limited.wait), rate: limited.rate }
-        }
-        RetryHint::Credential => {
-            let wait = desk.gate.credential_refused(now);
-            let staged = desk.give_up();
-            drop(board);
-            return_unsent(core, staged);
-            Lesson { hold: Some(wait), rate: None }
-        }
-        RetryHint::Never | RetryHint::Backoff | RetryHint::BackoffFew | RetryHint::After(_) => {
-            let failed = matches!(failure.reason, Reason::Unavailable | Reason::Timeout);
-            if !failed {
-                drop(board);
-                match failure.reason {
-                    // It says nothing of the credential: the next users may be forbidden as well.
-                    Reason::Forbidden => reached(core, device.environment),
-                    // PingOne answered, so it took the credential.
-                    _ => answered(core, device.environment),
-                }
-            } else if let Some(wait) = desk.gate.failed(now, started) {
-                let staged = desk.give_up();
-                drop(board);
-                return_unsent(core, staged);
-                circuit_opened(core, device.environment, failure.message.clone(), wait);
-            }
-            Lesson::default()
-        }
-    }
-}
-
-/// PingOne answered and took the credential.
-pub(super) fn answered(core: &Arc<Core>, environment: EnvironmentId) {
-    let reopened = core.board().get_mut(environment).map(|desk| desk.gate.answered(Instant::now()));
-    reopen(core, environment, reopened);
-}
-
-/// PingOne answered a read and took the credential for it.
-pub(super) fn shown(core: &Arc<Core>, environment: EnvironmentId) {
-    let reopened = core.board().get_mut(environment).map(|desk| desk.gate.read(Instant::now()));
-    reopen(core, environment, reopened);
-}
-
-fn reopen(core: &Arc<Core>, environment: EnvironmentId, reopened: Option<Reopened>) {
-    let Some(reopened) = reopened.filter(|reopened| reopened.credential || reopened.circuit) else { return };
-    if reopened.credential {
-        tracing::info!(environment.id = %environment, "PingOne takes the credential again");
-    }
-    core.wake.notify_one();
-    let core = Arc::clone(core);
-    tokio::spawn(async move {
-        let stored = match (reopened.credential, reopened.circuit) {
-            (true, _) => core.store.credential_accepted(environment).await,
-            (false, _) => Ok(()),
-        };
-        if let Err(error) = stored {
-            tracing::warn!(%error, "that the credential is taken again was not stored");
-        }
-        if reopened.circuit {
-            circuit_closed(&core, environment).await;
-        }
-    });
-}
-
-/// PingOne answered, which says nothing of the credential.
-pub(super) fn reached(core: &Arc<Core>, environment: EnvironmentId) {
-    let turn = core.board().get_mut(environment).map(|desk| desk.gate.reached(Instant::now()));
-    if turn == Some(super::breaker::Turn::Closed) {
-        core.wake.notify_one();
-        let core = Arc::clone(core);
-        tokio::spawn(async move { circuit_closed(&core, environment).await });
-    }
-}
-
-fn circuit_opened(core: &Arc<Core>, environment: EnvironmentId, why: String, wait: Duration) {
-    tracing::warn!(
-        environment.id = %environment, retry_in_s = wait.as_secs(),
-        "PingOne fails: one job at a time finds out whether it still does"
-    );
-    let core = Arc::clone(core);
-    tokio::spawn(async move {
-        if let Err(error) = core.store.breaker_opened(environment, &why, wait).await {
-            tracing::warn!(%error, "that PingOne fails was not stored");
-        }
-    });
-}
-
-async fn circuit_closed(core: &Core, environment: EnvironmentId) {
-    tracing::info!(environment.id = %environment, "PingOne answers again");
-    if let Err(error) = core.store.breaker_closed(environment).await {
-        tracing::warn!(%error, "that PingOne answers again was not stored");
-    }
 }

@@ -10,7 +10,8 @@ use super::{
     Core, Route,
     flow::Waiting,
     gate::Started,
-    send::{Asked, Attempt, reached, shown},
+    learn::{reached, shown},
+    send::{Asked, Attempt},
 };
 use crate::{
     device::{EnvironmentId, Snapshot},
@@ -30,7 +31,7 @@ pub(super) enum Settled {
     /// This request settled it; before it came, perhaps, a read.
     By(Box<Asked>, Option<ReadFirst>),
     /// After the read nothing was sent: a pause, a cancel or the end of its time came in between.
-    NotAtAll(Box<ReadFirst>),
+    NotAtAll(ReadFirst),
 }
 
 /// What a read means for the unblock.
@@ -74,7 +75,7 @@ pub(super) async fn read_and_send(
     }
     let first = ReadFirst { claim, started_at, duration, http_status, correlation_id, failure };
 
-    let Some(started) = next_place(core, attempt).await else { return Settled::NotAtAll(Box::new(first)) };
+    let Some(started) = next_place(core, attempt).await else { return Settled::NotAtAll(first) };
     let asked = Instant::now();
     // Once more, right before the first byte: a cancel waits for what was claimed before it, not for what is claimed after.
     let renewed = core.store.renew_claim(&claim).await;
@@ -85,7 +86,7 @@ pub(super) async fn read_and_send(
         || !core.schedules(environment)
     {
         unused(core, environment, started);
-        return Settled::NotAtAll(Box::new(first));
+        return Settled::NotAtAll(first);
     }
     let started_at = OffsetDateTime::now_utc();
     let answer = route.client.unblock(&job.device, claim.id, job.trace_parent.as_deref()).await;

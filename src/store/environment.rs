@@ -158,15 +158,20 @@ impl Store {
         Ok(())
     }
 
-    /// How many jobs wait in each environment, interactive and bulk, as its owner said last.
+    /// How many jobs wait in each environment, interactive and bulk, as its owner says; nothing of those of which none says any
+    /// more.
     ///
     /// # Errors
     /// [`StoreError`] when Postgres cannot say.
     pub async fn find_backlogs(&self) -> Result<Vec<(EnvironmentId, i64, i64)>, StoreError> {
-        let rows =
-            sqlx::query!("select environment_id, pending_interactive, pending_bulk from environment_status")
-                .fetch_all(&self.pool)
-                .await?;
+        let rows = sqlx::query!(
+            r#"
+                select environment_id, pending_interactive, pending_bulk from environment_status
+                where published_at > now() - interval '10 seconds'
+                "#
+        )
+        .fetch_all(&self.pool)
+        .await?;
         Ok(rows
             .into_iter()
             .map(|row| (row.environment_id.into(), row.pending_interactive, row.pending_bulk))

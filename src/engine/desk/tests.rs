@@ -154,6 +154,8 @@ fn a_job_past_its_time_is_told_and_not_claimed() {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+
     /// Batches of one environment share its tokens, whatever their sizes; none starves.
     #[test]
     fn batches_share_evenly(batches in 2_usize..8, rate in 50_u32..400) {
