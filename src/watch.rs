@@ -11,7 +11,7 @@ use tokio::sync::watch;
 
 use crate::{
     job::{Confirmed, JobId},
-    store::Store,
+    store::{Progress, Store},
 };
 
 /// Finds changes that nobody told of: those of other replicas whose hints were lost.
@@ -28,7 +28,7 @@ pub struct Watch {
 #[derive(Debug)]
 struct Watched {
     changes: watch::Sender<Changes>,
-    /// The revision the last poll saw.
+    /// The newest that a poll or somebody who waits has seen.
     revision: Option<i64>,
 }
 
@@ -90,17 +90,21 @@ impl Watch {
     async fn poll_once(&self, store: &Store) -> Result<(), crate::store::StoreError> {
         let jobs: Vec<JobId> = self.watched().keys().copied().collect();
         for jobs in jobs.chunks(POLLED_AT_ONCE) {
-            let progress = store.find_progress(jobs).await?;
-            let mut watched = self.watched();
-            for seen in progress {
-                let Some(entry) = watched.get_mut(&seen.id) else { continue };
-                let before = entry.revision.replace(seen.revision);
-                if before != Some(seen.revision) {
-                    entry.changes.send_modify(|changes| changes.count += 1);
-                }
-            }
+            self.found(&store.find_progress(jobs).await?);
         }
         Ok(())
+    }
+
+    /// So far jobs have come.
+    fn found(&self, progress: &[Progress]) {
+        let mut watched = self.watched();
+        for seen in progress {
+            let Some(entry) = watched.get_mut(&seen.id) else { continue };
+            let before = entry.revision.replace(seen.revision);
+            if before != Some(seen.revision) {
+                entry.changes.send_modify(|changes| changes.count += 1);
+            }
+        }
     }
 
     fn watched(&self) -> MutexGuard<'_, HashMap<JobId, Watched>> {
@@ -113,6 +117,13 @@ impl Interest {
     pub async fn changed(&mut self) {
         // The sender lives in the map for as long as an interest does.
         let _ = self.changes.changed().await;
+    }
+
+    /// The job was seen at this revision: only another is a change.
+    pub fn seen(&self, revision: i64) {
+        if let Some(entry) = self.watch.watched().get_mut(&self.job) {
+            entry.revision = entry.revision.max(Some(revision));
+        }
     }
 
     /// How the job ended, where PingOne confirmed its first attempt and that was seen here.
@@ -148,6 +159,18 @@ mod tests {
         watch.changed(&[job]);
         interest.changed().await;
         assert!(!interest.changes.has_changed().unwrap_or(true), "two changes are one wake-up");
+    }
+
+    #[tokio::test]
+    async fn what_was_seen_already_is_no_change() {
+        let watch = Arc::new(Watch::default());
+        let job = JobId::new(Lane::from_stored(1));
+        let interest = watch.interest(job);
+        interest.seen(7);
+        watch.found(&[Progress { id: job, revision: 7 }]);
+        assert!(!interest.changes.has_changed().unwrap_or(true));
+        watch.found(&[Progress { id: job, revision: 8 }]);
+        assert!(interest.changes.has_changed().unwrap_or(false));
     }
 
     #[tokio::test]

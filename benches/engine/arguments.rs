@@ -69,7 +69,8 @@ impl Scenario {
 
     /// How often it is run; of several runs the median counts.
     pub(crate) const fn runs(self, quick: bool) -> u32 {
-        if quick || self.takes_minutes() || matches!(self, Self::Anchors) { 1 } else { 3 }
+        let once = self.takes_minutes() || matches!(self, Self::Anchors | Self::Rate | Self::Group);
+        if quick || once { 1 } else { 3 }
     }
 }
 

@@ -66,6 +66,7 @@ impl DeviceService for Services {
             Some((created_at, running)) => (Job::recorded(asked.clone(), created_at, running), true),
             None => (Box::pin(self.job(id)).await?, false),
         };
+        interest.seen(job.revision);
         let replayed = id != asked.id;
         if let Some(field) = differing(&asked, &job).filter(|_| replayed) {
             return Err(status::request_id_reused(field));

@@ -15,6 +15,8 @@ use crate::{
 const TAIL: Duration = Duration::from_secs(2);
 /// The tail is read again at most this often.
 const TAIL_EVERY: Duration = Duration::from_millis(300);
+/// Jobs in the window that were put there as they were recorded, at most; more are read when it is their turn.
+const WINDOW_AT_MOST: usize = 4096;
 /// Jobs that wait for their time, kept in memory; more are found when their time has come.
 const PARKED_AT_MOST: usize = 4096;
 
@@ -52,6 +54,9 @@ pub(super) struct Flow {
     /// Something may be there that was not read.
     hinted: bool,
     tail_read: Option<Instant>,
+    /// The newest job known of, and that when the read under way began: what is older is read then, or behind us.
+    newest: Option<OffsetDateTime>,
+    newest_before: Option<OffsetDateTime>,
     /// By the last sweep, and what happened since.
     pub(super) count: i64,
 }
@@ -66,6 +71,8 @@ impl Flow {
             more: true,
             hinted: true,
             tail_read: None,
+            newest: None,
+            newest_before: None,
             count: 0,
         }
     }
@@ -86,6 +93,7 @@ impl Flow {
         if self.due.len() >= wanted {
             return None;
         }
+        self.newest_before = self.newest;
         if self.more {
             return Some(self.read_to);
         }
@@ -114,6 +122,11 @@ impl Flow {
         if let Some(last) = heads.last() {
             self.read_to = Some((last.due_at, last.id));
         }
+        if !self.more {
+            // Or jobs that never had to be read would leave the mark where it was, and their dead rows behind it.
+            let newest = self.newest_before.map(|due_at| (due_at, JobId::first()));
+            self.read_to = self.read_to.max(newest);
+        }
         for head in heads {
             if known(head.id) {
                 continue;
@@ -139,6 +152,15 @@ impl Flow {
                 self.due.insert((waiting.due_at, waiting.id), waiting);
             }
         }
+    }
+
+    /// A job was recorded that is due at `due_at`. Whether it has to be put into the window: then nothing has to be read.
+    pub(super) fn recorded(&mut self, due_at: OffsetDateTime) -> bool {
+        self.newest = self.newest.max(Some(due_at));
+        if self.due.len() >= WINDOW_AT_MOST {
+            self.more = true;
+        }
+        !self.more
     }
 
     /// Puts a job into its place in the order.

@@ -10,7 +10,7 @@ use tokio::{
 
 /// From groups of that size on, the next is worth a moment.
 const MUCH: usize = 6;
-const MOMENT: Duration = Duration::from_millis(1);
+const MOMENT: Duration = Duration::from_millis(2);
 
 /// A queue that is emptied in groups.
 pub(super) trait Source<T> {
@@ -95,7 +95,7 @@ mod tests {
         tokio::spawn(async move {
             for number in 0..20 {
                 assert!(later.send(number).is_ok());
-                tokio::time::sleep(Duration::from_micros(10)).await;
+                tokio::task::yield_now().await;
             }
         });
         assert!(groups.next().await.is_some_and(|group| group.len() >= 2), "more than the first of them");

@@ -222,14 +222,17 @@ async fn record_group(
             Recorded::New(created_at) => created_at,
         };
         submitted.push(Submitted { id, now: Some((created_at, place.is_some())) });
+        let job = waits(&call.job, created_at, asked_at);
+        let in_window = core.schedules(environment) && put_down(core, &job, place.is_some());
         match place {
             Some(Promise { permit, in_hand }) => {
                 let claim = Claim { id, run: 1, attempt: 1 };
-                let job = waits(&call.job, created_at, asked_at);
+                let job = Waiting { attempt: 1, ..job };
                 let start_by = asked_at + SEND_WINDOW;
                 send::stage(core, Attempt { claim, job, start_by, permit, in_hand });
                 begun.insert(environment);
             }
+            None if in_window => core.wake.notify_one(),
             None => drop(waiting.insert(environment)),
         }
     }
@@ -238,6 +241,19 @@ async fn record_group(
     }
     tell(core, &waiting);
     Ok(submitted)
+}
+
+/// Tells the flow of a job that it was recorded. Whether it waits in the window now.
+fn put_down(core: &Core, job: &Waiting, born_claimed: bool) -> bool {
+    let mut board = core.board();
+    let Some(desk) = board.get_mut(job.device.environment).filter(|desk| desk.adopted) else { return false };
+    let flow = desk.open_flow(job.flow);
+    flow.count += 1;
+    let fits = flow.recorded(job.due_at);
+    if fits && !born_claimed {
+        flow.insert(job.clone());
+    }
+    fits
 }
 
 /// Who schedules these environments is to look at what waits there.
@@ -280,7 +296,7 @@ fn waits(job: &NewJob, created_at: OffsetDateTime, asked_at: Instant) -> Waiting
         device: job.device,
         flow: job.priority.flow(),
         run: 1,
-        attempt: 1,
+        attempt: 0,
         due_at: created_at,
         expires: asked_at + job.time_to_live,
         lapsed: None,

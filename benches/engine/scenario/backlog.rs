@@ -42,7 +42,9 @@ pub(super) async fn delay(bench: &Bench) -> Result<Outcome> {
 /// From the first durable outcome to the last.
 async fn backlog(bench: &Bench, what: &str, jobs: u32, latency: Duration, in_flight: u32) -> Result<Detail> {
     let behaviour = Behaviour { latency, ..Behaviour::default() };
-    let mut stage = Stage::set(bench, behaviour, Limits::unlimited(in_flight)).await?;
+    // One slot of eight is kept for interactive jobs: so many more are set up that the bulk jobs have `in_flight`.
+    let slots = in_flight * 8 / 7;
+    let mut stage = Stage::set(bench, behaviour, Limits::unlimited(slots)).await?;
     stage.database.pause().await?;
     stage.enter().await?;
     stage.database.fill(names::environment(0), names::user(), jobs).await?;
