@@ -37,6 +37,10 @@ test: postgresql ## all tests (ARGS: passed to the test runner)
 bench: postgresql ## what it can do on this machine, some 35 min (ARGS="--quick", "--only drain,latency", "--write", "--help")
 	$(CARGO) bench --locked --bench engine -- $(ARGS)
 
+.PHONY: bench-scheduler
+bench-scheduler: ## what deciding costs for each job, by criterion
+	$(CARGO) bench --locked --bench scheduler
+
 .PHONY: check
 check: $(CHECKS) ## everything that must hold before a change goes in
 

@@ -21,6 +21,7 @@ mod licence;
 mod look;
 mod pause;
 mod publish;
+mod rehearsal;
 mod retention;
 mod robin;
 mod routes;
@@ -53,6 +54,7 @@ use crate::{
 };
 
 pub use control::Control;
+pub use rehearsal::Rehearsal;
 pub use routes::{Limits, Route, Routes};
 pub use submit::{SubmitError, Submitted, Submitter};
 
