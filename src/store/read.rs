@@ -63,12 +63,21 @@ impl Store {
                    a.recorded_at as "failed_at?", a.error_reason, a.error_message, a.http_status, a.pingone_code,
                    a.pingone_id, a.correlation_id, now() as "now!"
             from unnest($1::smallint[], $2::uuid[]) as k (lane, job_id)
-            join job j on j.lane = k.lane and j.job_id = k.job_id
-            left join ready r on r.lane = k.lane and r.job_id = k.job_id
+            -- One by one: planned while the tables were empty, a join of them all once read every job of the lane.
+            cross join lateral (select * from job where job.lane = k.lane and job.job_id = k.job_id limit 1) j
+            left join lateral (
+                select * from ready where ready.lane = k.lane and ready.job_id = k.job_id limit 1
+            ) r on true
             cross join global_pause g
-            left join environment e on e.lane = j.lane and e.environment_id = j.environment_id
-            left join environment_status s on s.lane = j.lane and s.environment_id = j.environment_id
-            left join limit_group l on l.name = s.limit_group
+            left join lateral (
+                select * from environment
+                where environment.lane = k.lane and environment.environment_id = j.environment_id limit 1
+            ) e on true
+            left join lateral (
+                select limit_group from environment_status s
+                where s.lane = k.lane and s.environment_id = j.environment_id limit 1
+            ) s on true
+            left join lateral (select hold_until from limit_group where limit_group.name = s.limit_group limit 1) l on true
             left join lateral (
                 select o.lane from lane o join replica p on p.replica_id = o.owner and p.lease_until > now()
                 where o.lane = k.lane
@@ -79,8 +88,10 @@ impl Store {
             left join lateral (
                 select * from redrive where redrive.lane = k.lane and redrive.job_id = k.job_id order by run desc limit 1
             ) d on true
-            left join cancellation c
-                on c.lane = k.lane and c.job_id = k.job_id and c.run = coalesce(r.run, o.run)
+            left join lateral (
+                select requested_at from cancellation c
+                where c.lane = k.lane and c.job_id = k.job_id and c.run = coalesce(r.run, o.run) limit 1
+            ) c on true
             left join lateral (
                 select * from attempt
                 where attempt.lane = k.lane and attempt.job_id = k.job_id and attempt.run = coalesce(r.run, o.run)
