@@ -63,8 +63,11 @@ impl Store {
                    a.recorded_at as "failed_at?", a.error_reason, a.error_message, a.http_status, a.pingone_code,
                    a.pingone_id, a.correlation_id, now() as "now!"
             from unnest($1::smallint[], $2::uuid[]) as k (lane, job_id)
-            -- One by one: planned while the tables were empty, a join of them all once read every job of the lane.
-            cross join lateral (select * from job where job.lane = k.lane and job.job_id = k.job_id limit 1) j
+            -- One by one: planned while the tables were empty, a join of them all once read every job of the lane. And by the
+            -- primary key: only that has this order, while job_history has both columns too.
+            join lateral (
+                select * from job where (job.lane, job.job_id) >= (k.lane, k.job_id) order by job.lane, job.job_id limit 1
+            ) j on j.lane = k.lane and j.job_id = k.job_id
             left join lateral (
                 select * from ready where ready.lane = k.lane and ready.job_id = k.job_id limit 1
             ) r on true
@@ -79,8 +82,8 @@ impl Store {
             ) s on true
             left join lateral (select hold_until from limit_group where limit_group.name = s.limit_group limit 1) l on true
             left join lateral (
-                select o.lane from lane o join replica p on p.replica_id = o.owner and p.lease_until > now()
-                where o.lane = k.lane
+                select o.lane from (select lane, owner from lane where lane.lane = k.lane limit 1) o
+                join replica p on p.replica_id = o.owner and p.lease_until > now()
             ) live on true
             left join lateral (
                 select * from outcome where outcome.lane = k.lane and outcome.job_id = k.job_id order by run desc limit 1
