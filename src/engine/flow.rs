@@ -110,7 +110,7 @@ impl Flow {
         self.tail_read.filter(|_| self.hinted && !self.more).map(|at| at + TAIL_EVERY)
     }
 
-    /// Takes in what was read from `from` at `asked`, at most `at_most`, without what `known` already.
+    /// Takes in a page of at most `at_most` jobs that was asked for at `asked`, without those that are `known`.
     pub(super) fn take_in(
         &mut self,
         heads: Vec<Head>,
