@@ -162,7 +162,7 @@ fn database(reader: &mut Reader<'_>) -> Option<Database> {
     let direct = reader.given("direct_database_url");
     let direct_url = direct.map_or_else(|| url.clone(), |given| database_url(reader, &given));
     let pooled = reader.read("database_pooled", truth);
-    let connections = reader.read("database_connections", count(1..=1000));
+    let connections = reader.read("database_connections", count(2..=1000));
     Some(Database { url: url?, direct_url: direct_url?, pooled: pooled?, connections: connections? })
 }
 

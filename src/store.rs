@@ -22,7 +22,7 @@ use uuid::Uuid;
 
 pub use claim::{Candidate, Claim, Head, LEASE, Place, SEND_WINDOW, Stretch, Swept};
 pub use complete::{ReadFirst, Succeeded, Unsent};
-pub use connect::{Access, Migrated, Store};
+pub use connect::{Access, Migrated, PLANNING, Store};
 pub use environment::{EnvironmentFacts, Slots};
 pub use environments_list::{EnvironmentsPage, EnvironmentsToken};
 pub use error::StoreError;

@@ -97,7 +97,7 @@ pub const SETTINGS: &[Setting] = &[
     Setting::new("database_pooled", "UNBLOCK_DATABASE_POOLED", Switch("--database-pooled", "true"), Is("false"),
         "`true` behind a transaction pooler: no statement cache, explicit transactions"),
     Setting::new("database_connections", "UNBLOCK_DATABASE_CONNECTIONS", Value("--database-connections", "COUNT"), Is("16"),
-        "connections to the database at most"),
+        "connections to the database at most; a quarter of them is for what callers read"),
     Setting::new("migrate", "UNBLOCK_MIGRATE", Switch("--no-migrate", "false"), Is("true"),
         "whether to bring the database up to date at the start"),
     Setting::new("listen", "UNBLOCK_LISTEN", Value("--listen", "ADDRESS"), Is("127.0.0.1:50051"),

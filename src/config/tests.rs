@@ -220,7 +220,7 @@ fn a_value_that_cannot_be_is_a_mistake_where_it_stands() -> Outcome {
         ("UNBLOCK_DATABASE_URL", "mysql://u:hunter2@h", "not a Postgres URL"),
         ("UNBLOCK_DIRECT_DATABASE_URL", "h:5432", "not a Postgres URL"),
         ("UNBLOCK_DATABASE_POOLED", "yes", "means nothing here"),
-        ("UNBLOCK_DATABASE_CONNECTIONS", "0", "out of range"),
+        ("UNBLOCK_DATABASE_CONNECTIONS", "1", "out of range"),
         ("UNBLOCK_LISTEN", "0.0.0.0:50051", "callers are not authenticated"),
         ("UNBLOCK_LISTEN", "[::]:50051", "callers are not authenticated"),
         ("UNBLOCK_ADMIN_LISTEN", "127.0.0.1:50051", "the same address"),

@@ -127,10 +127,8 @@ impl Store {
                 order by ready.due_at, ready.job_id
                 limit e.at_most
             ) r
-            -- One by one and by the primary key, which alone has this order: whatever the planner believes of these tables' sizes.
-            join lateral (
-                select * from job where (job.lane, job.job_id) >= (r.lane, r.job_id) order by job.lane, job.job_id limit 1
-            ) j on j.lane = r.lane and j.job_id = r.job_id
+            -- One by one, whatever the planner believes of these tables' sizes.
+            join lateral (select * from job where job.lane = r.lane and job.job_id = r.job_id limit 1) j on true
             left join lateral (
                 select requested_at from redrive
                 where redrive.lane = r.lane and redrive.job_id = r.job_id and redrive.run = r.run and r.run > 1 limit 1

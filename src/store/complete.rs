@@ -160,22 +160,26 @@ impl Store {
                 ) as t (lane, job_id, environment_id, user_id, device_id, started_at, duration_us, http_status, correlation_id,
                         device, device_at, read)
             ), others as (
-                select ready.lane, ready.job_id, given.job_id as answered_by, given.started_at, given.duration_us,
+                select waiting.lane, waiting.job_id, given.job_id as answered_by, given.started_at, given.duration_us,
                        given.http_status, given.correlation_id, given.device, given.device_at, given.read
                 from given
                 join job on job.lane = given.lane and job.environment_id = given.environment_id
                   and job.user_id = given.user_id and job.device_id = given.device_id
-                join ready on ready.lane = job.lane and ready.job_id = job.job_id
-                where ready.flow > 0 and ready.lease_until < now() and not ready.cancel_requested
-                  and ready.expires_at > given.started_at
-                  and job.created_at < given.started_at
-                  and not exists (
-                      select from redrive
-                      where redrive.lane = ready.lane and redrive.job_id = ready.job_id and redrive.run = ready.run
-                        and redrive.requested_at >= given.started_at
-                  )
-                order by ready.lane, ready.job_id
-                for update of ready skip locked
+                -- One by one: planned while the table was empty, a join once read all of it.
+                cross join lateral (
+                    select ready.lane, ready.job_id from ready
+                    where ready.lane = job.lane and ready.job_id = job.job_id
+                      and ready.flow > 0 and ready.lease_until < now() and not ready.cancel_requested
+                      and ready.expires_at > given.started_at
+                      and not exists (
+                          select from redrive
+                          where redrive.lane = ready.lane and redrive.job_id = ready.job_id and redrive.run = ready.run
+                            and redrive.requested_at >= given.started_at
+                      )
+                    limit 1
+                    for update skip locked
+                ) waiting
+                where job.created_at < given.started_at
             ), gone as (
                 delete from ready using others
                 where ready.lane = others.lane and ready.job_id = others.job_id

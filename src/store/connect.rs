@@ -21,10 +21,11 @@ const STATEMENT_TIMEOUT: &str = "5s";
 const LOCK_TIMEOUT: &str = "3s";
 /// Every statement but the sweep looks a few rows up by key, whatever the planner believes of tables that grow and shrink by the
 /// second: a plan made while a table was small must not be kept for when it is large.
-const PLANNING: [(&str, &str); 6] = [
+pub const PLANNING: [(&str, &str); 7] = [
     ("jit", "off"),
     ("plan_cache_mode", "force_generic_plan"),
     ("enable_seqscan", "off"),
+    ("enable_bitmapscan", "off"),
     ("enable_hashjoin", "off"),
     ("enable_mergejoin", "off"),
     ("enable_memoize", "off"),
@@ -39,14 +40,17 @@ pub struct Access {
     pub direct_url: SecretString,
     /// Whether a transaction pooler stands in between: no statement cache, no settings of the session.
     pub pooled: bool,
-    /// How many connections at most.
+    /// How many connections at most, two or more: a quarter of them is for what callers read.
     pub connections: u32,
 }
 
 /// All that this service knows, in Postgres. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Store {
+    /// For the engine.
     pub(super) pool: PgPool,
+    /// For what callers read: however much they read, results find a connection to be saved on.
+    pub(super) reading: PgPool,
     direct: PgConnectOptions,
 }
 
@@ -81,15 +85,18 @@ impl Store {
             .application_name("pingone-unblock")
             // Asked for every statement whether it is logged, the subscriber forgets other events (per-layer filters).
             .disable_statement_logging();
-        let pool = PgPoolOptions::new()
-            .max_connections(access.connections)
-            .min_connections(1)
-            .acquire_timeout(ACQUIRE_TIMEOUT)
-            // A connection that broke while it was idle fails the statement, which is tried again or told as unavailable; asking
-            // before each statement would cost a round trip each.
-            .test_before_acquire(false)
-            .connect_lazy_with(options);
-        Ok(Self { pool, direct })
+        let reading = (access.connections / 4).max(1);
+        let pool = |connections| {
+            PgPoolOptions::new()
+                .max_connections(connections)
+                .min_connections(1)
+                .acquire_timeout(ACQUIRE_TIMEOUT)
+                // A connection that broke while it was idle fails the statement, which is tried again or told as unavailable;
+                // asking before each statement would cost a round trip each.
+                .test_before_acquire(false)
+                .connect_lazy_with(options.clone())
+        };
+        Ok(Self { pool: pool((access.connections - reading).max(1)), reading: pool(reading), direct })
     }
 
     /// Brings the database up to date.
@@ -193,6 +200,7 @@ impl Store {
 
     /// Gives all connections back.
     pub async fn close(&self) {
+        self.reading.close().await;
         self.pool.close().await;
     }
 }

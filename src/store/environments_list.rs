@@ -107,7 +107,7 @@ impl Store {
             id,
             i64::try_from(at_most).unwrap_or(i64::MAX),
         )
-        .fetch_all(&self.pool)
+        .fetch_all(&self.reading)
         .await?;
         Ok(rows)
     }

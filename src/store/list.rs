@@ -155,7 +155,7 @@ impl Store {
                     after,
                     at_once,
                 )
-                .fetch_all(&self.pool)
+                .fetch_all(&self.reading)
                 .await?
             }
             None => {
@@ -179,7 +179,7 @@ impl Store {
                     after,
                     at_once,
                 )
-                .fetch_all(&self.pool)
+                .fetch_all(&self.reading)
                 .await?
             }
         };

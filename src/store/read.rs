@@ -63,11 +63,8 @@ impl Store {
                    a.recorded_at as "failed_at?", a.error_reason, a.error_message, a.http_status, a.pingone_code,
                    a.pingone_id, a.correlation_id, now() as "now!"
             from unnest($1::smallint[], $2::uuid[]) as k (lane, job_id)
-            -- One by one: planned while the tables were empty, a join of them all once read every job of the lane. And by the
-            -- primary key: only that has this order, while job_history has both columns too.
-            join lateral (
-                select * from job where (job.lane, job.job_id) >= (k.lane, k.job_id) order by job.lane, job.job_id limit 1
-            ) j on j.lane = k.lane and j.job_id = k.job_id
+            -- One by one: planned while the tables were empty, a join of them all once read every job of the lane.
+            join lateral (select * from job where job.lane = k.lane and job.job_id = k.job_id limit 1) j on true
             left join lateral (
                 select * from ready where ready.lane = k.lane and ready.job_id = k.job_id limit 1
             ) r on true
@@ -105,7 +102,7 @@ impl Store {
             &lanes,
             &uuids,
         )
-        .fetch_all(&self.pool)
+        .fetch_all(&self.reading)
         .await?;
         rows.into_iter().map(Row::into_job).collect()
     }
@@ -133,7 +130,7 @@ impl Store {
             id.lane().number(),
             id.as_uuid(),
         )
-        .fetch_all(&self.pool)
+        .fetch_all(&self.reading)
         .await?;
         Ok(rows
             .into_iter()
@@ -183,7 +180,7 @@ impl Store {
             id.as_uuid(),
             i64::from(at_most),
         )
-        .fetch_optional(&self.pool)
+        .fetch_optional(&self.reading)
         .await?;
         Ok(row.map(|row| Turn {
             ahead: u64::try_from(row.ahead).unwrap_or_default(),
@@ -212,7 +209,7 @@ impl Store {
             &lanes,
             &uuids,
         )
-        .fetch_all(&self.pool)
+        .fetch_all(&self.reading)
         .await?;
         Ok(rows
             .into_iter()
@@ -247,7 +244,7 @@ impl Store {
             device.user.as_uuid(),
             device.device.as_uuid(),
         )
-        .fetch_optional(&self.pool)
+        .fetch_optional(&self.reading)
         .await?;
         row.map(|row| {
             Ok(DeviceView {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::{Store, StoreError, micros};
+use super::{Store, StoreError, column, micros};
 use crate::device::Lane;
 
 /// A slice of a lane's jobs, in the order of their ids, which is that of their age.
@@ -74,19 +74,17 @@ impl Store {
         // no redrive: neither a run is lost, nor is a row in `ready` left without its job.
         let due = sqlx::query_scalar!(
             r#"
-            select j.job_id from job j
-            where j.lane = $1 and j.job_id = any($2)
-              -- Not as "not exists": that may be planned as one look at all of ready.
-              and (select r.run from ready r where r.lane = j.lane and r.job_id = j.job_id) is null
-              and not exists (
-                  select from outcome o
-                  where o.lane = j.lane and o.job_id = j.job_id
-                    and o.completed_at >= now() - $3::bigint * interval '1 microsecond'
-              )
+            select j.job_id from unnest($1::smallint[], $2::uuid[]) as k (lane, job_id)
+            join job j on j.lane = k.lane and j.job_id = k.job_id
+            -- Not as "not exists": that may be planned as one look at all of a lane.
+            where (select r.run from ready r where r.lane = j.lane and r.job_id = j.job_id) is null
+              and (
+                  select max(o.completed_at) from outcome o where o.lane = j.lane and o.job_id = j.job_id
+              ) < now() - $3::bigint * interval '1 microsecond'
             order by j.job_id
             for update of j skip locked
             "#,
-            jobs.lane.number(),
+            &column(&jobs.ids, |_| jobs.lane.number()),
             &jobs.ids,
             micros(keep),
         )
@@ -98,9 +96,9 @@ impl Store {
         let gone = sqlx::query_scalar!(
             r#"
             with due as (
-                select o.lane, o.job_id from outcome o
-                where o.lane = $1 and o.job_id = any($2)
-                  and (select r.run from ready r where r.lane = o.lane and r.job_id = o.job_id) is null
+                select o.lane, o.job_id from unnest($1::smallint[], $2::uuid[]) as k (lane, job_id)
+                join outcome o on o.lane = k.lane and o.job_id = k.job_id
+                where (select r.run from ready r where r.lane = o.lane and r.job_id = o.job_id) is null
                 group by o.lane, o.job_id
                 having max(o.completed_at) < now() - $3::bigint * interval '1 microsecond'
             ), no_attempts as (
@@ -118,7 +116,7 @@ impl Store {
             )
             select count(*) as "gone!" from gone
             "#,
-            jobs.lane.number(),
+            &column(&due, |_| jobs.lane.number()),
             &due,
             micros(keep),
         )

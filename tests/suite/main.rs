@@ -13,6 +13,7 @@ mod layers;
 mod limits;
 mod outage;
 mod pauses;
+mod plans;
 mod postgres;
 mod process;
 mod replicas;
