@@ -1,5 +1,6 @@
 //! gRPC: the contract's services on top of the engine, the store and the watch.
 
+mod batch_service;
 mod convert;
 mod deadline;
 mod device_service;

@@ -45,6 +45,7 @@ pub(super) fn job(
         caller: job.caller,
         reason: job.reason,
         ticket: job.ticket,
+        batch_id: String::new(),
         priority: match job.priority {
             Priority::Interactive => v1::Priority::Interactive.into(),
             Priority::Bulk => v1::Priority::Bulk.into(),

@@ -102,6 +102,30 @@ impl DeviceService for Services {
         Ok(Response::new(v1::UnblockResponse { job: Some(job), replayed }))
     }
 
+    type BulkUnblockStream =
+        std::pin::Pin<Box<dyn futures_util::Stream<Item = Result<v1::BulkUnblockResponse, Status>> + Send>>;
+
+    async fn bulk_unblock(
+        &self,
+        _: Request<tonic::Streaming<v1::BulkUnblockRequest>>,
+    ) -> Result<Response<Self::BulkUnblockStream>, Status> {
+        Err(Status::unimplemented("not yet"))
+    }
+
+    async fn append_batch_targets(
+        &self,
+        _: Request<v1::AppendBatchTargetsRequest>,
+    ) -> Result<Response<v1::AppendBatchTargetsResponse>, Status> {
+        Err(Status::unimplemented("not yet"))
+    }
+
+    async fn list_user_devices(
+        &self,
+        _: Request<v1::ListUserDevicesRequest>,
+    ) -> Result<Response<v1::ListUserDevicesResponse>, Status> {
+        Err(Status::unimplemented("not yet"))
+    }
+
     async fn get_device(
         &self,
         request: Request<v1::GetDeviceRequest>,

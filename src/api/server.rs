@@ -90,6 +90,10 @@ impl Server {
                     .max_decoding_message_size(MESSAGE_AT_MOST),
             )
             .add_service(
+                v1::batch_service_server::BatchServiceServer::new(services.clone())
+                    .max_decoding_message_size(MESSAGE_AT_MOST),
+            )
+            .add_service(
                 v1::environment_service_server::EnvironmentServiceServer::new(services.clone())
                     .max_decoding_message_size(MESSAGE_AT_MOST),
             )
