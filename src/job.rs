@@ -26,7 +26,12 @@ impl JobId {
     /// A new id in `lane`.
     #[must_use]
     pub fn new(lane: Lane) -> Self {
-        let mut bytes = *Uuid::now_v7().as_bytes();
+        Self::in_lane(Uuid::now_v7(), lane)
+    }
+
+    /// An id in `lane` that is otherwise like `uuid`, of version 7.
+    pub(crate) fn in_lane(uuid: Uuid, lane: Lane) -> Self {
+        let mut bytes = *uuid.as_bytes();
         bytes[15] = lane.number().to_be_bytes()[1];
         Self(Uuid::from_bytes(bytes))
     }

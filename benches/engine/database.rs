@@ -109,7 +109,7 @@ impl Database {
         let progress = sqlx::query_as(
             r"
             select (select count(*) from job) as jobs,
-                   (select count(*) from ready) as waiting,
+                   (select count(*) from ready where lane >= 0) as waiting,
                    (select count(*) from outcome where state = 3) as succeeded,
                    (select count(*) from outcome where state <> 3) as otherwise
             ",
@@ -120,7 +120,10 @@ impl Database {
     /// Waits until no job waits.
     pub(crate) async fn drained(&self, patience: Duration) -> Result<()> {
         let begun = Instant::now();
-        while sqlx::query_scalar("select exists (select from ready)").fetch_one(&self.pool).await? {
+        while sqlx::query_scalar("select exists (select from ready where lane >= 0)")
+            .fetch_one(&self.pool)
+            .await?
+        {
             ensure!(
                 begun.elapsed() < patience,
                 "jobs still wait after {patience:?}: {:?}",

@@ -163,12 +163,16 @@ impl Store {
                 select waiting.lane, waiting.job_id, given.job_id as answered_by, given.started_at, given.duration_us,
                        given.http_status, given.correlation_id, given.device, given.device_at, given.read
                 from given
-                join job on job.lane = given.lane and job.environment_id = given.environment_id
-                  and job.user_id = given.user_id and job.device_id = given.device_id
-                -- One by one: planned while the table was empty, a join once read all of it.
+                -- One by one: planned while the tables were small, a join once read all of them.
+                cross join lateral (
+                    select job.lane, job.job_id, job.created_at from job
+                    where job.lane = given.lane and job.environment_id = given.environment_id
+                      and job.user_id = given.user_id and job.device_id = given.device_id
+                    offset 0
+                ) same
                 cross join lateral (
                     select ready.lane, ready.job_id from ready
-                    where ready.lane = job.lane and ready.job_id = job.job_id
+                    where ready.lane = same.lane and ready.job_id = same.job_id
                       and ready.flow > 0 and ready.lease_until < now() and not ready.cancel_requested
                       and ready.expires_at > given.started_at
                       and not exists (
@@ -179,7 +183,7 @@ impl Store {
                     limit 1
                     for update skip locked
                 ) waiting
-                where job.created_at < given.started_at
+                where same.created_at < given.started_at
             ), gone as (
                 delete from ready using others
                 where ready.lane = others.lane and ready.job_id = others.job_id

@@ -182,9 +182,10 @@ impl Store {
                 returning lane, job_id, run, requested_at, expires_at
             )
             insert into ready (lane, job_id, environment_id, flow, due_at, run, attempt, expires_at)
-            select job.lane, job.job_id, job.environment_id, case when job.priority = 2 then 1 else 0 end,
+            select begun.lane, begun.job_id, job.environment_id, case when job.priority = 2 then 1 else 0 end,
                    begun.requested_at, begun.run, 0, begun.expires_at
-            from begun join job using (lane, job_id)
+            from begun, job
+            where job.lane = $1 and job.job_id = $2
             "#,
             lane,
             uuid,

@@ -67,7 +67,7 @@ async fn shared(pool: &PgPool) -> Result<()> {
     let begun = Instant::now();
     let owners = "
         select count(distinct owner) from lane
-        where lane in (select lane from ready where lease_until > now())
+        where lane in (select lane from ready where lane >= 0 and lease_until > now())
     ";
     while sqlx::query_scalar::<_, i64>(owners).fetch_one(pool).await? < 2 {
         ensure!(begun.elapsed() < PATIENCE, "the replicas do not share the lanes");

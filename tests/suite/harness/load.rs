@@ -89,7 +89,9 @@ pub(crate) async fn all_succeed(service: &Service, placed: &[Placed]) -> Result<
 
 /// Jobs that have not ended.
 pub(crate) async fn unfinished(database: &Database) -> Result<i64> {
-    Ok(sqlx::query_scalar("select count(*) from ready").fetch_one(&database.pool().await?).await?)
+    Ok(sqlx::query_scalar("select count(*) from ready where lane >= 0")
+        .fetch_one(&database.pool().await?)
+        .await?)
 }
 
 /// What arrived for `environment`, reads too.
