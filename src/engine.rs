@@ -4,6 +4,7 @@
 //! has claimed, and only its claim may end it), *lanes* make it exact (one replica at a time schedules an environment, so its
 //! limits are kept in memory). Should two replicas ever believe they own a lane, only the rate could suffer, never a job.
 
+mod batches;
 mod board;
 mod breaker;
 mod bucket;
@@ -15,6 +16,7 @@ mod flow;
 mod gate;
 mod gather;
 mod hints;
+mod keep;
 mod lanes;
 mod learn;
 mod licence;
@@ -53,6 +55,7 @@ use crate::{
     watch::Watch,
 };
 
+pub use batches::Upload;
 pub use control::Control;
 pub use rehearsal::Rehearsal;
 pub use routes::{Limits, Route, Routes};
@@ -147,6 +150,8 @@ struct Core {
     look: Notify,
     /// What is stored of the environments may have changed.
     facts: Notify,
+    /// Batches may have changed.
+    batches: Notify,
     /// Notifications are heard.
     hearing: AtomicBool,
     /// This replica is known to the others and has its first share of the lanes.
@@ -167,6 +172,19 @@ impl Core {
     /// Whether this process may begin attempts for `environment` now.
     fn schedules(&self, environment: EnvironmentId) -> bool {
         !self.stopping.is_cancelled() && self.lanes.owns(environment.lane(), Instant::now())
+    }
+
+    /// There is more to send for `environment`: whoever schedules it is to look.
+    fn tell_of(&self, environment: EnvironmentId) {
+        let lane = environment.lane();
+        if self.schedules(environment) {
+            self.board().hint(|hinted| hinted == lane, false);
+            self.look.notify_one();
+            self.facts.notify_one();
+            self.batches.notify_one();
+        } else {
+            self.hints.lanes(std::iter::once(lane));
+        }
     }
 
     fn hears(&self) -> bool {
@@ -198,6 +216,7 @@ impl Engine {
             wake: Notify::new(),
             look: Notify::new(),
             facts: Notify::new(),
+            batches: Notify::new(),
             hearing: AtomicBool::new(false),
             joined: CancellationToken::new(),
             stopping: CancellationToken::new(),
@@ -238,6 +257,7 @@ impl Engine {
             helpers.spawn(look::read(Arc::clone(&core)));
             helpers.spawn(look::watch_facts(Arc::clone(&core)));
             helpers.spawn(look::sweep(Arc::clone(&core)));
+            helpers.spawn(keep::run(Arc::clone(&core)));
             helpers.spawn(licence::run(Arc::clone(&core)));
             helpers.spawn(publish::run(Arc::clone(&core)));
         }

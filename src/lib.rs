@@ -16,6 +16,7 @@
 
 pub mod api;
 pub mod app;
+pub mod batch;
 pub mod cli;
 pub mod config;
 pub mod device;

@@ -1,5 +1,6 @@
 //! All SQL, one statement per function, named by its verb. Knows the domain and nothing above it.
 
+mod batch;
 mod claim;
 mod complete;
 mod connect;
@@ -20,6 +21,7 @@ mod submit;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
+pub use batch::{Appended, BatchFilter, BatchKey, Opened, Place as TargetPlace, Published, RetryWish, TargetRow, Unfit};
 pub use claim::{Candidate, Claim, Head, LEASE, Place, SEND_WINDOW, Stretch, Swept};
 pub use complete::{ReadFirst, Succeeded, Unsent};
 pub use connect::{Access, Migrated, PLANNING, Store};

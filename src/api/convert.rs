@@ -45,7 +45,7 @@ pub(super) fn job(
         caller: job.caller,
         reason: job.reason,
         ticket: job.ticket,
-        batch_id: String::new(),
+        batch_id: job.batch_id.unwrap_or_default(),
         priority: match job.priority {
             Priority::Interactive => v1::Priority::Interactive.into(),
             Priority::Bulk => v1::Priority::Bulk.into(),

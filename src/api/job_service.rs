@@ -45,8 +45,14 @@ impl JobService for Services {
         let created_after = fields.instant("created_after", given.created_after);
         let created_before = fields.instant("created_before", given.created_before);
         let size = fields.page_size(given.page_size);
+        let environment = fields.done(environment)?;
+        let batch = match given.batch_id.as_str() {
+            "" => None,
+            id => Some(self.batch(environment, id).await?.number),
+        };
         let filter = JobFilter {
-            environment: fields.done(environment)?,
+            environment,
+            batch,
             user,
             device,
             states,

@@ -256,7 +256,7 @@ fn answering_others(
         let device = attempt.job.device;
         priority_of(attempt.job.flow) == Priority::Interactive
             && (given_back.iter().any(|other| other.job.device == device)
-                || board.get_mut(device.environment).is_some_and(|desk| desk.has_bulk()))
+                || board.get_mut(device.environment).is_some_and(|desk| desk.knows_bulk()))
     };
     succeeded
         .iter()

@@ -78,6 +78,8 @@ pub(super) struct Desk<A> {
     pub(super) flows: BTreeMap<i64, Flow>,
     bulk_turns: Robin<i64>,
     running: [u32; 2],
+    /// Of each batch's flows.
+    running_of: HashMap<i64, u32>,
     staged: [VecDeque<Staged<A>>; 2],
     /// Promised to jobs that are being recorded.
     admitted: [usize; 2],
@@ -111,6 +113,7 @@ impl<A> Desk<A> {
             flows: BTreeMap::new(),
             bulk_turns: Robin::new(BATCH_QUANTUM),
             running: [0; 2],
+            running_of: HashMap::new(),
             staged: [VecDeque::new(), VecDeque::new()],
             admitted: [0; 2],
             in_a_row: 0,
@@ -128,7 +131,8 @@ impl<A> Desk<A> {
         if priority_of(flow) == Priority::Bulk {
             self.bulk_turns.enter(flow);
         }
-        self.flows.entry(flow).or_insert_with(Flow::unread)
+        // Whether a batch may be sent says who keeps batches.
+        self.flows.entry(flow).or_insert_with(|| Flow::unread(flow <= Priority::Bulk.flow()))
     }
 
     /// How many jobs may be claimed now. Bulk is claimed in strides, so that a claim is worth its statement.
@@ -261,6 +265,40 @@ impl<A> Desk<A> {
         due
     }
 
+    /// Takes those of the staged jobs back that `of` holds for.
+    pub(super) fn take_back(&mut self, of: impl Fn(&A) -> bool) -> Vec<A> {
+        let mut taken = Vec::new();
+        for staged in &mut self.staged {
+            let (back, stay): (VecDeque<_>, VecDeque<_>) =
+                std::mem::take(staged).into_iter().partition(|staged| of(&staged.attempt));
+            *staged = stay;
+            taken.extend(back.into_iter().map(|staged| staged.attempt));
+        }
+        taken
+    }
+
+    /// A request for a job of `flow` began.
+    pub(super) fn began(&mut self, flow: i64) {
+        if flow > Priority::Bulk.flow() {
+            *self.running_of.entry(flow).or_default() += 1;
+        }
+    }
+
+    /// A request for a job of `flow` ended.
+    pub(super) fn ended(&mut self, flow: i64) {
+        if let Some(count) = self.running_of.get_mut(&flow) {
+            *count -= 1;
+            if *count == 0 {
+                self.running_of.remove(&flow);
+            }
+        }
+    }
+
+    /// Requests for jobs of `flow` that have started and not ended.
+    pub(super) fn running_of(&self, flow: i64) -> u32 {
+        self.running_of.get(&flow).copied().unwrap_or_default()
+    }
+
     /// Takes the staged jobs back: nothing of this environment starts here any more.
     pub(super) fn give_up(&mut self) -> Vec<A> {
         self.staged.iter_mut().flat_map(std::mem::take).map(|staged| staged.attempt).collect()
@@ -314,10 +352,15 @@ impl<A> Desk<A> {
         (interactive && room.interactive > 0) || (bulk && room.bulk > 0)
     }
 
-    /// Whether bulk jobs wait, as far as is known here.
+    /// Whether bulk jobs wait that may be sent, as far as is known here.
     pub(super) fn has_bulk(&self) -> bool {
         !self.staged[index(Priority::Bulk)].is_empty()
-            || self.flows.range(Priority::Bulk.flow()..).any(|(_, flow)| !flow.is_empty())
+            || self.flows.range(Priority::Bulk.flow()..).any(|(_, flow)| flow.is_open() && !flow.is_empty())
+    }
+
+    /// Whether bulk jobs wait, those of paused batches too.
+    pub(super) fn knows_bulk(&self) -> bool {
+        self.has_bulk() || self.flows.range(Priority::Bulk.flow()..).any(|(_, flow)| !flow.is_empty())
     }
 
     /// How many jobs each flow's window should hold.

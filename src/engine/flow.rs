@@ -59,11 +59,13 @@ pub(super) struct Flow {
     newest_before: Option<OffsetDateTime>,
     /// By the last sweep, and what happened since.
     pub(super) count: i64,
+    /// Whether its jobs may be sent. Shut, it is neither read nor does it give any away.
+    open: bool,
 }
 
 impl Flow {
     /// A flow of which nothing has been read.
-    pub(super) const fn unread() -> Self {
+    pub(super) const fn unread(open: bool) -> Self {
         Self {
             due: BTreeMap::new(),
             parked: BTreeMap::new(),
@@ -74,7 +76,18 @@ impl Flow {
             newest: None,
             newest_before: None,
             count: 0,
+            open,
         }
+    }
+
+    /// Whether its jobs may be sent.
+    pub(super) const fn is_open(&self) -> bool {
+        self.open
+    }
+
+    /// Opens or shuts it. Whether it was shut.
+    pub(super) const fn set_open(&mut self, open: bool) -> bool {
+        !std::mem::replace(&mut self.open, open)
     }
 
     /// Something may be there that was not read.
@@ -90,7 +103,7 @@ impl Flow {
 
     /// Where to read on for at least `wanted` jobs in the window; nothing where there is no need.
     pub(super) fn reads_on(&mut self, wanted: usize, now: Instant) -> Option<Option<Place>> {
-        if self.due.len() >= wanted {
+        if !self.open || self.due.len() >= wanted {
             return None;
         }
         self.newest_before = self.newest;
@@ -107,7 +120,7 @@ impl Flow {
 
     /// When it has to be looked at for a hint that came too soon after the last.
     pub(super) fn tail_at(&self) -> Option<Instant> {
-        self.tail_read.filter(|_| self.hinted && !self.more).map(|at| at + TAIL_EVERY)
+        self.tail_read.filter(|_| self.open && self.hinted && !self.more).map(|at| at + TAIL_EVERY)
     }
 
     /// Takes in a page of at most `at_most` jobs that was asked for at `asked`, without those that are `known`.
@@ -177,12 +190,18 @@ impl Flow {
 
     /// The job that is next.
     pub(super) fn first(&mut self, now: Instant) -> Option<&Waiting> {
+        if !self.open {
+            return None;
+        }
         self.ripen(now);
         self.due.first_key_value().map(|(_, waiting)| waiting)
     }
 
     /// Takes the job that is next.
     pub(super) fn pop(&mut self, now: Instant) -> Option<Waiting> {
+        if !self.open {
+            return None;
+        }
         self.ripen(now);
         self.due.pop_first().map(|(_, waiting)| waiting)
     }
@@ -192,9 +211,9 @@ impl Flow {
         self.due.is_empty() && !self.more
     }
 
-    /// Whether jobs are in the window, or may be behind it.
+    /// Whether jobs that may be sent are in the window, or may be behind it.
     pub(super) fn has_more(&self) -> bool {
-        !self.due.is_empty() || self.more
+        self.open && (!self.due.is_empty() || self.more)
     }
 
     /// Whether any job is known to wait, now or later.
@@ -204,12 +223,12 @@ impl Flow {
 
     /// Since when the first of the window is due.
     pub(super) fn oldest_due_at(&self) -> Option<OffsetDateTime> {
-        self.due.first_key_value().map(|((due_at, _), _)| *due_at)
+        self.due.first_key_value().filter(|_| self.open).map(|((due_at, _), _)| *due_at)
     }
 
     /// When the next parked job's time comes.
     pub(super) fn ripens(&self) -> Option<Instant> {
-        self.parked.first_key_value().map(|((at, _), _)| *at)
+        self.parked.first_key_value().filter(|_| self.open).map(|((at, _), _)| *at)
     }
 
     /// Whether a job due at `due_at` that nobody holds has been overlooked.

@@ -193,6 +193,7 @@ fn look_at_everything(core: &Core) {
     core.board().hint(|_| true, false);
     core.look.notify_one();
     core.facts.notify_one();
+    core.batches.notify_one();
 }
 
 fn hear(core: &Core, payload: &str) {
@@ -203,7 +204,10 @@ fn hear(core: &Core, payload: &str) {
             (Ok(number @ 0..), _) => lanes.push(Lane::from_stored(number)),
             (Ok(number), _) => returned.push(Lane::from_stored(-number - 1)),
             (_, Ok(job)) => jobs.push(job),
-            _ if word == Word::Facts.text() => core.facts.notify_one(),
+            _ if word == Word::Facts.text() => {
+                core.facts.notify_one();
+                core.batches.notify_one();
+            }
             _ if word == Word::Hold.text() => licence::void_slots(core),
             _ => {}
         }
@@ -216,8 +220,9 @@ fn hear(core: &Core, payload: &str) {
         board.hint(|lane| returned.contains(&lane), true);
         drop(board);
         core.look.notify_one();
-        // An environment may be new.
+        // An environment may be new, or a batch.
         core.facts.notify_one();
+        core.batches.notify_one();
     }
 }
 

@@ -66,6 +66,7 @@ impl Rehearsal {
     fn queue(&mut self, flow: i64) {
         self.made += 1;
         let id = Uuid::from_u64_pair(1, self.made);
+        self.desk.open_flow(flow).set_open(true);
         self.desk.open_flow(flow).insert(Waiting {
             id: JobId::new(Lane::from_stored(0)),
             device: DeviceRef { environment: Uuid::nil().into(), user: id.into(), device: id.into() },

@@ -63,6 +63,9 @@ async fn run_once(
             walked.insert(*lane, last);
             tokio::time::sleep(STEP_APART).await;
         }
+        while core.lanes.owns(*lane, Instant::now()) && core.store.forget_batches(*lane, keep).await? > 0 {
+            tokio::time::sleep(STEP_APART).await;
+        }
         // What stayed is looked at again in the next round.
         walked.remove(lane);
     }

@@ -72,13 +72,14 @@ impl Drop for InHand {
 struct Slot {
     core: Arc<Core>,
     environment: EnvironmentId,
-    priority: Priority,
+    flow: i64,
 }
 
 impl Drop for Slot {
     fn drop(&mut self) {
         if let Some(desk) = self.core.board().get_mut(self.environment) {
-            desk.release(self.priority, Instant::now());
+            desk.release(priority_of(self.flow), Instant::now());
+            desk.ended(self.flow);
         }
         kick(&self.core, self.environment);
     }
@@ -108,10 +109,14 @@ pub(super) fn stage(core: &Arc<Core>, mut attempt: Attempt) {
 pub(super) fn kick(core: &Arc<Core>, environment: EnvironmentId) {
     let now = Instant::now();
     let may_start = core.schedules(environment);
-    let due = core.board().get_mut(environment).map(|desk| desk.due(now, may_start));
+    let due = core.board().get_mut(environment).map(|desk| {
+        let due = desk.due(now, may_start);
+        due.start.iter().for_each(|(attempt, _, _)| desk.began(attempt.job.flow));
+        due
+    });
     let Some(Due { start, late, wake, hungry }) = due else { return };
-    for (attempt, started, priority) in start {
-        let slot = Slot { core: Arc::clone(core), environment, priority };
+    for (attempt, started, _) in start {
+        let slot = Slot { core: Arc::clone(core), environment, flow: attempt.job.flow };
         spawn(core, attempt, started, slot);
     }
     return_unsent(core, late);

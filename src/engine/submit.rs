@@ -93,7 +93,7 @@ pub(super) async fn run(core: Arc<Core>, calls: mpsc::Receiver<Call>) {
     while let Some(calls) = groups.next().await {
         let mut group = Vec::with_capacity(calls.len());
         for call in calls {
-            match core.backlogs.admit(call.job.device.environment, call.job.priority) {
+            match core.backlogs.admit(call.job.device.environment, call.job.priority, 1) {
                 Ok(()) => group.push(call),
                 Err(full) => drop(call.reply.send(Err(full))),
             }
@@ -122,19 +122,39 @@ impl Backlogs {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Makes room for one more, if there is.
-    fn admit(&self, environment: EnvironmentId, priority: Priority) -> Result<(), SubmitError> {
-        let (kind, most) = match priority {
-            Priority::Interactive => (0, self.limits.interactive),
-            Priority::Bulk => (1, self.limits.bulk),
+    /// Makes room for so many more, if there is.
+    pub(super) fn admit(
+        &self,
+        environment: EnvironmentId,
+        priority: Priority,
+        more: usize,
+    ) -> Result<(), SubmitError> {
+        let most = match priority {
+            Priority::Interactive => self.limits.interactive,
+            Priority::Bulk => self.limits.bulk,
         };
         let mut waiting = self.waiting();
-        let count = &mut waiting.entry(environment).or_default()[kind];
-        if *count >= u64::from(most) {
+        let count = &mut waiting.entry(environment).or_default()[index(priority)];
+        let more = u64::try_from(more).unwrap_or(u64::MAX);
+        if *count + more > u64::from(most) {
             return Err(SubmitError::QueueFull { environment, waiting: *count });
         }
-        *count += 1;
+        *count += more;
         Ok(())
+    }
+
+    /// So many of those admitted were not recorded.
+    pub(super) fn give_back(&self, environment: EnvironmentId, priority: Priority, fewer: usize) {
+        let mut waiting = self.waiting();
+        let count = &mut waiting.entry(environment).or_default()[index(priority)];
+        *count = count.saturating_sub(u64::try_from(fewer).unwrap_or(u64::MAX));
+    }
+}
+
+const fn index(priority: Priority) -> usize {
+    match priority {
+        Priority::Interactive => 0,
+        Priority::Bulk => 1,
     }
 }
 

@@ -132,6 +132,8 @@ pub struct Job {
     pub success: Option<Attempt>,
     /// The job whose request answered this one too.
     pub answered_by: Option<JobId>,
+    /// The batch it is a target of, by the caller's name for it.
+    pub batch_id: Option<String>,
 }
 
 /// What PingOne's confirmation made of a job.
@@ -180,6 +182,7 @@ impl Job {
             revision: phase.revision(),
             success: None,
             answered_by: None,
+            batch_id: None,
         }
     }
 

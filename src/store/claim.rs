@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use time::OffsetDateTime;
+use uuid::Uuid;
 
 use super::{Store, StoreError, between, column, count, keys, micros, stored_count};
 use crate::{
@@ -313,7 +314,12 @@ impl Store {
             ), gone as (
                 delete from ready using overdue
                 where ready.lane = overdue.lane and ready.job_id = overdue.job_id
-                returning ready.lane, ready.job_id, run, attempt, spared, lease_until, cancel_requested
+                returning ready.lane, ready.job_id, run, attempt, spared, lease_until, cancel_requested, flow
+            ), counted as (
+                insert into batch_delta (lane, number, delta_id, cancelled, expired)
+                select lane, flow - flow % 2, $5, count(*) filter (where cancel_requested),
+                       count(*) filter (where not cancel_requested)
+                from gone where flow > 1 group by 1, 2
             ), lost as (
                 insert into attempt (lane, job_id, run, number, started_at, duration_us, error_reason, error_message)
                 select lane, job_id, run, attempt, lease_until - $3::bigint * interval '1 microsecond', $3::bigint,
@@ -329,6 +335,7 @@ impl Store {
             &uuids,
             micros(LEASE),
             Reason::Timeout.name(),
+            Uuid::now_v7(),
         )
         .fetch_all(&self.pool)
         .await?;

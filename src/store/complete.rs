@@ -4,6 +4,7 @@
 use std::{collections::HashMap, time::Duration};
 
 use time::OffsetDateTime;
+use uuid::Uuid;
 
 use super::{Claim, Store, StoreError, column, keys, micros, packed::pack, stored_count, stored_status};
 use crate::{
@@ -78,7 +79,10 @@ impl Store {
                 delete from ready using given
                 where ready.lane = given.lane and ready.job_id = given.job_id
                   and ready.run = given.run and ready.attempt = given.attempt
-                returning given.*, ready.spared
+                returning given.*, ready.spared, ready.flow
+            ), counted as (
+                insert into batch_delta (lane, number, delta_id, succeeded)
+                select lane, flow - flow % 2, $12, count(*) from gone where flow > 1 group by 1, 2
             ), ended as (
                 insert into outcome (lane, job_id, run, state, attempt, spared, started_at, duration_us, http_status,
                                      correlation_id, device, device_at, read)
@@ -99,6 +103,7 @@ impl Store {
             &column(group, |entry| pack(&entry.device, entry.snapshot.raw())),
             &column(group, |entry| entry.snapshot.at()),
             &column(group, |entry| entry.read),
+            Uuid::now_v7(),
         )
         .fetch_all(&self.pool)
         .await?;
@@ -187,7 +192,10 @@ impl Store {
             ), gone as (
                 delete from ready using others
                 where ready.lane = others.lane and ready.job_id = others.job_id
-                returning others.*, ready.run, ready.attempt, ready.spared
+                returning others.*, ready.run, ready.attempt, ready.spared, ready.flow
+            ), counted as (
+                insert into batch_delta (lane, number, delta_id, succeeded)
+                select lane, flow - flow % 2, $13, count(*) from gone where flow > 1 group by 1, 2
             )
             insert into outcome (lane, job_id, run, state, attempt, spared, started_at, duration_us, http_status,
                                  correlation_id, device, device_at, read, answered_by)
@@ -208,6 +216,7 @@ impl Store {
             &column(group, |entry| pack(&entry.device, entry.snapshot.raw())),
             &column(group, |entry| entry.snapshot.at()),
             &column(group, |entry| entry.read),
+            Uuid::now_v7(),
         )
         .fetch_all(&self.pool)
         .await?;

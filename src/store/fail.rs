@@ -197,7 +197,12 @@ async fn end(
             delete from ready
             using unnest($1::smallint[], $2::uuid[], $3::smallint[], $4::int[]) as t (lane, job_id, state, spared)
             where ready.lane = t.lane and ready.job_id = t.job_id
-            returning ready.lane, ready.job_id, run, t.state, attempt, ready.spared + t.spared as spared
+            returning ready.lane, ready.job_id, run, t.state, attempt, ready.spared + t.spared as spared, ready.flow
+        ), counted as (
+            insert into batch_delta (lane, number, delta_id, failed, cancelled, expired)
+            select lane, flow - flow % 2, $5, count(*) filter (where state = 4), count(*) filter (where state = 5),
+                   count(*) filter (where state = 6)
+            from gone where flow > 1 group by 1, 2
         )
         insert into outcome (lane, job_id, run, state, attempt, spared)
         select lane, job_id, run, state, attempt, spared from gone
@@ -206,6 +211,7 @@ async fn end(
         &uuids,
         &column(&states, |(state, _)| state.number()),
         &column(&states, |(_, spared)| i32::from(*spared)),
+        Uuid::now_v7(),
     )
     .execute(connection)
     .await?;

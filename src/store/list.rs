@@ -6,6 +6,7 @@ use uuid::Uuid;
 
 use super::{Store, StoreError};
 use crate::{
+    batch::BatchNumber,
     device::{DeviceId, EnvironmentId, UserId},
     job::{Job, JobId, State},
 };
@@ -29,6 +30,8 @@ pub struct JobFilter {
     pub caller: Option<String>,
     /// For this case.
     pub ticket: Option<String>,
+    /// Targets of this batch.
+    pub batch: Option<BatchNumber>,
 }
 
 /// One page of jobs.
@@ -130,6 +133,8 @@ impl Store {
         let lane = filter.environment.lane().number();
         let environment = filter.environment.as_uuid();
         let at_once = i64::try_from(EXAMINED_AT_ONCE).unwrap_or(i64::MAX);
+        let batch = filter.batch.map(BatchNumber::number);
+        let (first, before) = filter.batch.map_or((Uuid::nil(), Uuid::max()), BatchNumber::job_ids);
         let examined = match filter.user {
             // A user has few jobs: the history index finds them.
             Some(user) => {
@@ -138,7 +143,8 @@ impl Store {
                     r#"
                     select job_id as id, created_at,
                            ($5::timestamptz is null or created_at > $5) and ($6::timestamptz is null or created_at < $6)
-                           and ($7::text is null or caller = $7) and ($8::text is null or ticket = $8) as "passes!"
+                           and ($7::text is null or caller = $7) and ($8::text is null or ticket = $8)
+                           and ($11::bigint is null or coalesce(flow - flow % 2 = $11, false)) as "passes!"
                     from job
                     where lane = $1 and environment_id = $2 and user_id = $3 and ($4::uuid is null or device_id = $4)
                       and job_id < $9
@@ -154,6 +160,7 @@ impl Store {
                     filter.ticket,
                     after,
                     at_once,
+                    batch,
                 )
                 .fetch_all(&self.reading)
                 .await?
@@ -165,9 +172,10 @@ impl Store {
                     select job_id as id, created_at,
                            environment_id = $2
                            and ($3::timestamptz is null or created_at > $3) and ($4::timestamptz is null or created_at < $4)
-                           and ($5::text is null or caller = $5) and ($6::text is null or ticket = $6) as "passes!"
+                           and ($5::text is null or caller = $5) and ($6::text is null or ticket = $6)
+                           and ($10::bigint is null or coalesce(flow - flow % 2 = $10, false)) as "passes!"
                     from job
-                    where lane = $1 and job_id < $7
+                    where lane = $1 and job_id < $7 and job_id >= $9
                     order by job_id desc limit $8
                     "#,
                     lane,
@@ -176,8 +184,10 @@ impl Store {
                     filter.created_before,
                     filter.caller,
                     filter.ticket,
-                    after,
+                    after.min(before),
                     at_once,
+                    first,
+                    batch,
                 )
                 .fetch_all(&self.reading)
                 .await?

@@ -61,7 +61,7 @@ impl Store {
                    d.requested_at as "redriven_at?", d.expires_at as "redrive_expires_at?",
                    c.requested_at as "cancel_requested_at?",
                    a.recorded_at as "failed_at?", a.error_reason, a.error_message, a.http_status, a.pingone_code,
-                   a.pingone_id, a.correlation_id, now() as "now!"
+                   a.pingone_id, a.correlation_id, b.batch_id as "batch_id?", now() as "now!"
             from unnest($1::smallint[], $2::uuid[]) as k (lane, job_id)
             -- One by one: planned while the tables were empty, a join of them all once read every job of the lane.
             join lateral (select * from job where job.lane = k.lane and job.job_id = k.job_id limit 1) j on true
@@ -98,6 +98,9 @@ impl Store {
                   and not late and error_reason is not null
                 order by number desc, read limit 1
             ) a on true
+            left join lateral (
+                select batch_id from batch where batch.lane = k.lane and batch.number = j.flow - j.flow % 2 limit 1
+            ) b on true
             "#,
             &lanes,
             &uuids,
@@ -311,6 +314,7 @@ struct Row {
     pingone_code: Option<String>,
     pingone_id: Option<String>,
     correlation_id: Option<String>,
+    batch_id: Option<String>,
     now: OffsetDateTime,
 }
 
@@ -395,6 +399,7 @@ impl Row {
             revision: phase.revision(),
             success,
             answered_by: self.answered_by.map(JobId::from),
+            batch_id: self.batch_id,
         })
     }
 

@@ -81,6 +81,8 @@ impl Store {
               and (
                   select max(o.completed_at) from outcome o where o.lane = j.lane and o.job_id = j.job_id
               ) < now() - $3::bigint * interval '1 microsecond'
+              -- A batch goes first, with its rows: they name their jobs.
+              and (select b.number from batch b where b.lane = j.lane and b.number = j.flow - j.flow % 2) is null
             order by j.job_id
             for update of j skip locked
             "#,

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use sqlx::PgConnection;
+use uuid::Uuid;
 
 use super::{LEASE, SEND_WINDOW, Store, StoreError, between, count, micros, stored_count};
 use crate::job::{Caller, JobId, State};
@@ -112,13 +113,17 @@ impl Store {
             sqlx::query!(
                 r#"
                 with gone as (
-                    delete from ready where lane = $1 and job_id = $2 returning lane, job_id, run, attempt, spared
+                    delete from ready where lane = $1 and job_id = $2 returning lane, job_id, run, attempt, spared, flow
+                ), counted as (
+                    insert into batch_delta (lane, number, delta_id, cancelled)
+                    select lane, flow - flow % 2, $3, 1 from gone where flow > 1
                 )
                 insert into outcome (lane, job_id, run, state, attempt, spared)
                 select lane, job_id, run, 5, attempt, spared from gone
                 "#,
                 lane,
                 uuid,
+                Uuid::now_v7(),
             )
             .execute(&mut *transaction)
             .await?;
@@ -182,7 +187,7 @@ impl Store {
                 returning lane, job_id, run, requested_at, expires_at
             )
             insert into ready (lane, job_id, environment_id, flow, due_at, run, attempt, expires_at)
-            select begun.lane, begun.job_id, job.environment_id, case when job.priority = 2 then 1 else 0 end,
+            select begun.lane, begun.job_id, job.environment_id, coalesce(job.flow, job.priority - 1),
                    begun.requested_at, begun.run, 0, begun.expires_at
             from begun, job
             where job.lane = $1 and job.job_id = $2
@@ -197,11 +202,38 @@ impl Store {
         )
         .execute(&mut *transaction)
         .await?;
+        if begun.rows_affected() == 1 {
+            reopen_batch(&mut transaction, wish.id, state).await?;
+        }
         transaction.commit().await?;
         // No row: another call began the same run in between.
         let begun_here = begun.rows_affected() == 1;
         Ok(if begun_here || wish.expected_run.is_some() { Redriven::Begun } else { Redriven::Unfit(None) })
     }
+}
+
+/// A job of a batch that has a new run is one that failed or expired no more, and its batch goes on.
+async fn reopen_batch(connection: &mut PgConnection, id: JobId, ended: State) -> Result<(), StoreError> {
+    sqlx::query!(
+        r#"
+        with of as (
+            select lane, flow - flow % 2 as number from job where lane = $1 and job_id = $2 and flow is not null
+        ), counted as (
+            insert into batch_delta (lane, number, delta_id, failed, expired)
+            select lane, number, $3, case when $4::bool then -1 else 0 end, case when $4::bool then 0 else -1 end from of
+        )
+        update batch set state = case when state in (4, 5) then 2 else state end, completed_at = null,
+                         revision = revision + 1
+        from of where batch.lane = of.lane and batch.number = of.number
+        "#,
+        id.lane().number(),
+        id.as_uuid(),
+        Uuid::now_v7(),
+        ended == State::Failed,
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
 }
 
 async fn last_outcome(connection: &mut PgConnection, id: JobId) -> Result<Option<(u32, State)>, StoreError> {

@@ -1,0 +1,169 @@
+//! Keeps the batches of our lanes: counts what ended, judges what becomes of them, opens and shuts their flows.
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use tokio::time::Instant;
+
+use super::{Core, send};
+use crate::{
+    batch::{Batch, BatchNumber, State, judge},
+    job::{JobId, Priority},
+    store::{BatchKey, Published, StoreError},
+};
+
+/// A pause is honoured within a second of its commit, also where nobody hears of it.
+const EVERY: Duration = Duration::from_millis(400);
+/// Two looks are never closer: every group of results asks for one.
+const APART: Duration = Duration::from_millis(50);
+/// How fast a batch goes is said this often.
+const PUBLISHED_EVERY: Duration = Duration::from_secs(1);
+/// What was finished this long ago counts half for the rate now.
+const RATE_HALVES_IN: f64 = 3.0;
+
+/// How fast each batch goes.
+#[derive(Debug, Default)]
+pub(super) struct Rates {
+    of: HashMap<BatchKey, (f64, u64)>,
+    since: Option<Instant>,
+}
+
+impl Rates {
+    fn count(&mut self, finished: HashMap<BatchKey, u64>) {
+        for (key, count) in finished {
+            self.of.entry(key).or_default().1 += count;
+        }
+    }
+
+    /// Once a second: jobs finished per second, lately.
+    fn turn(&mut self, now: Instant) -> Option<HashMap<BatchKey, f64>> {
+        let since = *self.since.get_or_insert(now);
+        let passed = (now - since).as_secs_f64();
+        if passed < PUBLISHED_EVERY.as_secs_f64() {
+            return None;
+        }
+        self.since = Some(now);
+        let keeps = 0.5_f64.powf(passed / RATE_HALVES_IN);
+        for (rate, finished) in self.of.values_mut() {
+            #[expect(clippy::cast_precision_loss, reason = "counts of seconds")]
+            let latest = std::mem::take(finished) as f64 / passed;
+            *rate = if *rate > 0.0 { *rate * keeps + latest * (1.0 - keeps) } else { latest };
+        }
+        let rates = self.of.iter().map(|(key, (rate, _))| (*key, *rate)).collect();
+        self.of.retain(|_, (rate, _)| *rate > 0.01);
+        Some(rates)
+    }
+}
+
+/// Keeps them, for as long as it runs.
+pub(super) async fn run(core: Arc<Core>) {
+    let mut rates = Rates::default();
+    loop {
+        if let Err(error) = keep(&core, Some(&mut rates)).await {
+            tracing::warn!(%error, "batches could not be looked at");
+        }
+        tokio::time::sleep(APART).await;
+        tokio::select! {
+            () = tokio::time::sleep(EVERY - APART) => {}
+            () = core.batches.notified() => {}
+        }
+    }
+}
+
+/// Looks at all batches of our lanes once.
+pub(super) async fn keep(core: &Arc<Core>, rates: Option<&mut Rates>) -> Result<(), StoreError> {
+    let lanes = core.lanes.owned(Instant::now());
+    if lanes.is_empty() {
+        return Ok(());
+    }
+    let finished = core.store.fold_batches(&lanes).await?;
+    let mut batches = core.store.find_open_batches(&lanes).await?;
+    for batch in &mut batches {
+        let canary = batch.state == State::Running && batch.header.canary_count > 0 && !batch.canary_passed;
+        let waits = canary && core.store.flow_waits(batch, batch.number.canary_flow()).await?;
+        let Some(judgement) = judge(batch, waits) else { continue };
+        if core.store.record_judgement(batch, &judgement).await? {
+            let id = &batch.header.id;
+            tracing::info!(batch.id = %id, state = ?judgement.state, why = judgement.reason, "a batch changed");
+            batch.state = judgement.state;
+        }
+    }
+    apply(core, &batches);
+    for batch in batches.iter().filter(|batch| batch.state == State::Cancelling) {
+        cancel(core, batch).await?;
+    }
+    let Some(rates) = rates else { return Ok(()) };
+    rates.count(finished);
+    if let Some(rates) = rates.turn(Instant::now()) {
+        publish(core, &batches, &rates).await?;
+    }
+    Ok(())
+}
+
+/// Has the windows give away what may be sent, and nothing else.
+fn apply(core: &Arc<Core>, batches: &[Batch]) {
+    let mut shut = Vec::new();
+    let mut opened = false;
+    let mut board = core.board();
+    for (environment, desk) in board.iter_mut() {
+        let of: Vec<&Batch> = batches.iter().filter(|batch| batch.header.environment == environment).collect();
+        desk.flows.retain(|flow, _| {
+            *flow <= Priority::Bulk.flow()
+                || BatchNumber::of_flow(*flow).is_some_and(|number| of.iter().any(|batch| batch.number == number))
+        });
+        for batch in of {
+            let (canary, rest) = batch.sends();
+            for (flow, open) in [(batch.number.canary_flow(), canary), (batch.number.flow(), rest)] {
+                if !open && !desk.flows.contains_key(&flow) {
+                    continue;
+                }
+                let was_shut = desk.open_flow(flow).set_open(open);
+                opened |= open && was_shut;
+                if !open && desk.staged() > 0 {
+                    shut.append(&mut desk.take_back(|attempt| attempt.job.flow == flow));
+                }
+            }
+        }
+    }
+    drop(board);
+    send::return_unsent(core, shut);
+    if opened {
+        core.look.notify_one();
+    }
+}
+
+/// Ends what waits of a batch that is being cancelled.
+pub(super) async fn cancel(core: &Core, batch: &Batch) -> Result<(), StoreError> {
+    let environment = batch.header.environment;
+    let key = BatchKey { lane: environment.lane(), number: batch.number };
+    for flow in [batch.number.canary_flow(), batch.number.flow()] {
+        let mut after = (time::OffsetDateTime::UNIX_EPOCH, JobId::first());
+        loop {
+            let (ended, next) = core.store.cancel_step(key, environment, flow, after).await?;
+            core.watch.changed(&ended);
+            let Some(next) = next else { break };
+            after = next;
+        }
+    }
+    core.batches.notify_one();
+    Ok(())
+}
+
+async fn publish(
+    core: &Core,
+    batches: &[Batch],
+    rates: &HashMap<BatchKey, f64>,
+) -> Result<(), StoreError> {
+    let mut published = Vec::new();
+    for batch in batches {
+        let environment = batch.header.environment;
+        let key = BatchKey { lane: environment.lane(), number: batch.number };
+        let running = core.board().get_mut(environment).map_or(0, |desk| {
+            desk.running_of(batch.number.canary_flow()) + desk.running_of(batch.number.flow())
+        });
+        let current_rate = rates.get(&key).copied().unwrap_or_default();
+        if running > 0 || current_rate > 0.0 {
+            published.push(Published { key, current_rate, running });
+        }
+    }
+    if published.is_empty() { Ok(()) } else { core.store.publish_batches(&published).await }
+}
