@@ -102,10 +102,12 @@ pub(super) fn jobs(screen: &Screen, jobs: &[v1::Job]) -> String {
 /// What a job is for; one that lists names no device.
 fn target(job: &v1::Job, wide: bool) -> String {
     let named = job.device_ref.clone().unwrap_or_default();
-    let short = |id: &str| if wide { printable(id) } else { abridged(&printable(id)) };
-    match named.device_id.as_str() {
-        "" => format!("devices of user {}", short(&named.user_id)),
-        device => short(device),
+    let (user, device) = (printable(&named.user_id), printable(&named.device_id));
+    match (device.is_empty(), wide) {
+        (true, true) => format!("devices of user {user}"),
+        (true, false) => format!("user {}", abridged(&user).trim_end_matches('…')),
+        (false, true) => device,
+        (false, false) => abridged(&device),
     }
 }
 
@@ -228,6 +230,10 @@ pub(super) fn drawn(table: &mut Table) -> String {
     table.column_iter_mut().for_each(|column| {
         column.set_padding((0, 2));
     });
+    // Nothing stands behind the last.
+    if let Some(last) = table.column_iter_mut().last() {
+        last.set_padding((0, 0));
+    }
     table.trim_fmt()
 }
 
