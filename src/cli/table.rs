@@ -46,7 +46,7 @@ pub(super) fn job(screen: &Screen, job: &v1::Job) -> String {
     rows.text("", &error.message);
     rows.text(
         "device",
-        if named.device_id.is_empty() { "every one of the user, listed" } else { &named.device_id },
+        if named.device_id.is_empty() { "all of the user's: this job lists them" } else { &named.device_id },
     );
     rows.text("user", &named.user_id);
     rows.text("environment", &named.environment_id);

@@ -7,6 +7,7 @@ use pingone_unblock::{
     engine::Limits,
     proto::v1::{self, job::State},
     simulator::{self, Fault, On, Plan, RetryAfter},
+    store::Role,
 };
 use tonic::{Code, Status};
 use tonic_types::StatusExt;
@@ -14,7 +15,10 @@ use tonic_types::StatusExt;
 use crate::{
     harness::{
         Result,
-        service::{ENVIRONMENT, USER, Variant, World, eventually, request, some_device, wire},
+        database::Database,
+        service::{
+            ENVIRONMENT, PingOne, Service, USER, Variant, World, eventually, request, some_device, wire,
+        },
     },
     unblock::reason,
     user_devices::{asked, list, lookups},
@@ -153,4 +157,36 @@ async fn a_lookup_is_cancelled_and_given_new_attempts_as_any_job() -> Result<()>
     let refused = answered.expect_err("it was cancelled");
     assert_eq!((refused.code(), reason(&refused).as_str()), (Code::FailedPrecondition, "JOB_STATE_CONFLICT"));
     Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_replica_is_asked_and_another_asks_pingone() -> Result<()> {
+    let database = Database::create().await?;
+    let pingone = PingOne::start(simulator::Settings::default()).await?;
+    // Behind a pooler nobody hears a notification: polling finds the job, and its end.
+    for deaf in [false, true] {
+        let role = |role| Variant { role, deaf, ..Variant::default() };
+        let api = Service::start(database.url(), &pingone, role(Role::Api)).await?;
+        let worker = Service::start(database.url(), &pingone, role(Role::Worker)).await?;
+        let devices = api.devices.clone().list_user_devices(asked(USER)).await?.into_inner().devices;
+        assert_eq!(devices.len(), 1);
+        worker.stop().await?;
+        api.stop().await?;
+    }
+    assert_eq!(pingone.simulator.counts().reads, 2);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replica_that_stops_sends_its_callers_to_another() -> Result<()> {
+    let World { service, pingone, database: _database } = World::start().await?;
+    pingone.simulator.plan(Plan::new([Fault::hold()]).on(On::Get));
+    let mut devices = service.devices.clone();
+    let asking = tokio::spawn(async move { devices.list_user_devices(asked(USER)).await });
+    pingone.simulator.until(|simulator| simulator.counts().reads == 1).await;
+    let stopping = tokio::spawn(service.stop());
+    let refused = asking.await?.expect_err("it stops");
+    assert_eq!((refused.code(), reason(&refused).as_str()), (Code::Unavailable, "DRAINING"));
+    pingone.simulator.release();
+    stopping.await?
 }

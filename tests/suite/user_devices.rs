@@ -234,6 +234,6 @@ async fn the_commands_list_and_ask_for_the_device_where_nobody_can_choose() -> R
     let lookup = lookups(&world).await?.pop().ok_or("no job")?.job_id;
     let (code, job, said) = run(&["job", "get", &lookup]).await?;
     assert_eq!(code, Some(0), "{said}");
-    assert!(job.contains("every one of the user, listed"), "{job}");
+    assert!(job.contains("all of the user's: this job lists them"), "{job}");
     Ok(())
 }
