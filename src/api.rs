@@ -10,6 +10,8 @@ mod job_service;
 mod normalise;
 mod server;
 mod status;
+mod user_devices;
+mod waiting;
 
 use std::{sync::Arc, time::Duration};
 

@@ -4,10 +4,12 @@
 mod advice;
 mod args;
 mod check;
+mod choose;
 mod client;
 mod completions;
 mod demo;
 mod device;
+mod device_table;
 mod env;
 mod error;
 mod exit;

@@ -1,5 +1,6 @@
 //! Which device, and what PingOne last said of it. Pure: nothing here reads or writes.
 
+mod list;
 mod snapshot;
 
 use std::fmt;
@@ -7,6 +8,7 @@ use std::fmt;
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
+pub use list::Devices;
 pub use snapshot::Snapshot;
 
 /// A text that should have been a UUID.
@@ -87,6 +89,26 @@ pub struct DeviceRef {
     pub user: UserId,
     /// The device itself.
     pub device: DeviceId,
+}
+
+impl DeviceId {
+    /// The nil UUID, in place of a device: all devices of a user. Stands in jobs that list them, and nowhere else; neither PingOne
+    /// nor a caller names a device so.
+    pub const EVERY: Self = Self(Uuid::nil());
+}
+
+impl DeviceRef {
+    /// All devices of a user.
+    #[must_use]
+    pub const fn every(environment: EnvironmentId, user: UserId) -> Self {
+        Self { environment, user, device: DeviceId::EVERY }
+    }
+
+    /// Whether it stands for all devices of its user: a job for it lists them and changes nothing.
+    #[must_use]
+    pub fn is_every(&self) -> bool {
+        self.device == DeviceId::EVERY
+    }
 }
 
 /// How many lanes there are. Fixed for ever: it is part of every stored key and checked at start.

@@ -1,4 +1,4 @@
-//! One recorded request to unblock one device: its name, its states and what is known of it. Pure.
+//! One recorded request to unblock one device, or to list those of a user: its name, its states and what is known of it. Pure.
 
 mod failure;
 mod policy;

@@ -21,7 +21,7 @@ use time::OffsetDateTime;
 use tokio::time::Instant;
 
 use crate::{
-    device::{DeviceRef, Snapshot},
+    device::{DeviceRef, EnvironmentId, Snapshot, UserId},
     job::{Failure, JobId},
 };
 
@@ -67,7 +67,7 @@ impl fmt::Debug for Client {
 /// What came of an attempt.
 #[derive(Debug, Clone)]
 pub struct Answer {
-    /// The device as PingOne described it, or why the attempt failed.
+    /// The device, or the list of devices, as PingOne described it; or why the attempt failed.
     pub outcome: Result<Snapshot, Failure>,
     /// PingOne's status, where it answered.
     pub http_status: Option<u16>,
@@ -141,6 +141,18 @@ impl Client {
         self.attempt(Call::Read, device, job, trace_parent).await
     }
 
+    /// Asks PingOne for all devices of `user`, and changes nothing: the snapshot is the list, to be read with
+    /// [`Devices`](crate::device::Devices). Otherwise as [`Client::unblock`].
+    pub async fn list_devices(
+        &self,
+        environment: EnvironmentId,
+        user: UserId,
+        job: JobId,
+        trace_parent: Option<&str>,
+    ) -> Answer {
+        self.attempt(Call::List, &DeviceRef::every(environment, user), job, trace_parent).await
+    }
+
     /// Whether the token endpoint grants a token now; later requests use that one. There is nothing to ask for a fixed access
     /// token: it passes.
     ///
@@ -190,11 +202,13 @@ impl Client {
         bearer: HeaderValue,
         deadline: Instant,
     ) -> Result<Response, Lost> {
-        let method = match call {
-            Call::Unblock => Method::POST,
-            Call::Read => Method::GET,
+        let api = &self.0.api;
+        let (method, address) = match call {
+            Call::Unblock => (Method::POST, api.device(device)),
+            Call::Read => (Method::GET, api.device(device)),
+            Call::List => (Method::GET, api.devices(device.environment, device.user)),
         };
-        let mut request = self.0.http.request(method, self.0.api.device(device));
+        let mut request = self.0.http.request(method, address);
         if call == Call::Unblock {
             // An empty body needs its length said: some gateways refuse a POST without one (411).
             request =

@@ -12,6 +12,8 @@
 //! | unblocking a device that is not blocked | 200, unless [`Settings::refuse_unblocked`] |
 //! | does unblocking lift a lock, or change `updatedAt` | no, and no |
 //! | unknown user or device, or a device of another user | 404 `NOT_FOUND` |
+//! | a user without devices | as an unknown one: only devices make users known here |
+//! | pages of a user's devices | none: all of them in one answer |
 //! | codes of 405, 408 and 409 | `INVALID_REQUEST`, `REQUEST_FAILED`, `REQUEST_FAILED` |
 //! | the number of the rate limit | [`Settings::rate_limit`]: allowed in any one second, all environments together, reads too, the token endpoint not; what is refused does not count |
 //! | the form of a token | opaque text, not a signed JWT: a client has no business reading it |

@@ -32,7 +32,7 @@ pub(super) fn job(
         job_id: job.id.to_string(),
         device_ref: Some(device_ref(&job.device)),
         state: i32::from(job.state.number()),
-        device: job.snapshot.as_ref().map(|snapshot| device(&job.device, snapshot)),
+        device: job.snapshot.as_ref().filter(|_| !job.device.is_every()).map(|one| device(&job.device, one)),
         error: job.error.map(error),
         attempt_count: number(job.attempt_count),
         max_attempts: number(policy.max_attempts()),
@@ -60,7 +60,8 @@ pub(super) fn job(
     }
 }
 
-fn sentence(wait: &Wait, job: &Job, turn: Option<Turn>) -> String {
+/// What a job waits for, for people.
+pub(super) fn sentence(wait: &Wait, job: &Job, turn: Option<Turn>) -> String {
     let at = |instant: &OffsetDateTime| {
         instant.replace_nanosecond(0).ok().and_then(|at| at.format(&Rfc3339).ok()).unwrap_or_default()
     };
@@ -152,7 +153,7 @@ fn device_ref(device: &DeviceRef) -> v1::DeviceRef {
     v1::DeviceRef {
         environment_id: device.environment.to_string(),
         user_id: device.user.to_string(),
-        device_id: device.device.to_string(),
+        device_id: if device.is_every() { String::new() } else { device.device.to_string() },
     }
 }
 

@@ -6,13 +6,13 @@ use tokio::time::Instant;
 use tonic::{Request, Response, Status};
 
 use super::{
-    Services, WAIT_AT_MOST, convert,
-    deadline::{self, Deadline},
+    Services, convert,
+    deadline::Deadline,
     fields::{Fields, ON_BEHALF_OF_AT_MOST, REASON_AT_MOST, TICKET_AT_MOST},
     status::{self, ErrorReason},
+    waiting::reply_by,
 };
 use crate::{
-    engine::Submitted,
     job::{Caller, Job, JobId, NewJob, Priority, Turn, Wait},
     proto::v1::{self, device_service_server::DeviceService},
 };
@@ -47,56 +47,13 @@ impl DeviceService for Services {
             return Err(status::draining());
         }
         let until = reply_by(arrived, deadline, wish.wait);
-        let asked = wish.job.clone();
-        let mut interest = self.watch.interest(asked.id);
-        let submit = self.submitter.submit(wish.job);
-        // Without a deadline the store's own time limits end it.
-        let far = arrived + Duration::from_secs(3600);
-        let submitted =
-            tokio::time::timeout_at(deadline.map_or(far, |at| at - margin(arrived, at) / 2), submit)
-                .await
-                .map_err(|_| deadline::passed())?
-                .map_err(|error| status::submit(&error))?;
-        let Submitted { id, now } = submitted;
-        if id != asked.id {
-            interest = self.watch.interest(id);
-        }
-        let (mut job, new) = match now {
-            // Nobody knows more of it than we do: nothing is read.
-            Some((created_at, running)) => (Job::recorded(asked.clone(), created_at, running), true),
-            None => (Box::pin(self.job(id)).await?, false),
-        };
-        interest.seen(job.revision);
-        let replayed = id != asked.id;
-        if let Some(field) = differing(&asked, &job).filter(|_| replayed) {
+        let recorded = self.record(&wish.job, arrived, deadline).await?;
+        let replayed = recorded.replayed;
+        if let Some(field) = differing(&wish.job, &recorded.job).filter(|_| replayed) {
             return Err(status::request_id_reused(field));
         }
-        let mut seen = !new;
-        while !job.state.is_final() && Instant::now() < until {
-            tokio::select! {
-                () = interest.changed() => {}
-                () = tokio::time::sleep_until(until) => break,
-                () = self.draining.cancelled() => break,
-            }
-            if let Some(confirmed) = interest.confirmed().filter(|_| new) {
-                job = job.confirmed(&confirmed);
-                break;
-            }
-            seen = false;
-            // The job is durable: what it looked like last is a true answer where Postgres is away now.
-            match Box::pin(self.job(id)).await {
-                Ok(newer) => (job, seen) = (newer, true),
-                Err(_) => tokio::time::sleep(Duration::from_millis(50).min(until - Instant::now())).await,
-            }
-        }
         let waited = wish.wait.is_none_or(|wait| !wait.is_zero());
-        if !job.state.is_final()
-            && !seen
-            && waited
-            && let Ok(newer) = self.job(id).await
-        {
-            job = newer;
-        }
+        let job = if waited { self.ended(recorded, until).await } else { recorded.job };
         let turn = if waited { Box::pin(self.turn(&job)).await } else { None };
         let job = convert::job(job, None, turn, self.control.policy());
         Ok(Response::new(v1::UnblockResponse { job: Some(job), replayed }))
@@ -121,9 +78,9 @@ impl DeviceService for Services {
 
     async fn list_user_devices(
         &self,
-        _: Request<v1::ListUserDevicesRequest>,
+        request: Request<v1::ListUserDevicesRequest>,
     ) -> Result<Response<v1::ListUserDevicesResponse>, Status> {
-        Err(Status::unimplemented("not yet"))
+        self.user_devices(request).await
     }
 
     async fn get_device(
@@ -201,34 +158,4 @@ fn differing(asked: &NewJob, job: &Job) -> Option<&'static str> {
         ("time_to_live", asked.time_to_live.as_micros() == job.time_to_live.as_micros()),
     ];
     fields.into_iter().find(|(_, same)| !same).map(|(field, _)| field)
-}
-
-/// How long before the deadline a reply leaves, to be there in time: 10 % of what there was, 20 to 250 ms.
-fn margin(arrived: Instant, deadline: Instant) -> Duration {
-    let given = deadline.saturating_duration_since(arrived);
-    (given / 10).clamp(Duration::from_millis(20), Duration::from_millis(250)).min(given)
-}
-
-/// When the reply leaves at the latest.
-fn reply_by(arrived: Instant, deadline: Option<Instant>, wait: Option<Duration>) -> Instant {
-    let wanted = arrived + wait.unwrap_or(WAIT_AT_MOST).min(WAIT_AT_MOST);
-    deadline.map_or(wanted, |deadline| wanted.min(deadline - margin(arrived, deadline)))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_reply_leaves_in_time_for_its_caller() {
-        let now = Instant::now();
-        let ms = Duration::from_millis;
-        assert_eq!(reply_by(now, None, None), now + ms(30_000));
-        assert_eq!(reply_by(now, None, Some(ms(60_000))), now + ms(30_000));
-        assert_eq!(reply_by(now, None, Some(ms(0))), now);
-        assert_eq!(reply_by(now, Some(now + ms(200)), None), now + ms(180));
-        assert_eq!(reply_by(now, Some(now + ms(1000)), None), now + ms(900));
-        assert_eq!(reply_by(now, Some(now + ms(10_000)), None), now + ms(9750));
-        assert_eq!(reply_by(now, Some(now + ms(5)), None), now);
-    }
 }

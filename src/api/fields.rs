@@ -46,12 +46,27 @@ impl Fields {
         let environment =
             self.id(&format!("{field}.environment_id"), &given.environment_id, EnvironmentId::parse);
         let user = self.id(&format!("{field}.user_id"), &given.user_id, UserId::parse);
-        let device = self.id(&format!("{field}.device_id"), &given.device_id, DeviceId::parse);
+        let device_id = format!("{field}.device_id");
+        let device = self.id(&device_id, &given.device_id, DeviceId::parse);
+        let device = self.one_device(&device_id, device);
         Some(DeviceRef { environment: environment?, user: user?, device: device? })
     }
 
     pub(super) fn environment(&mut self, given: &str) -> Option<EnvironmentId> {
         self.id("environment_id", given, EnvironmentId::parse)
+    }
+
+    pub(super) fn user(&mut self, given: &str) -> Option<UserId> {
+        self.id("user_id", given, UserId::parse)
+    }
+
+    /// The device, if it is one: the nil UUID stands for all of a user's inside this service.
+    pub(super) fn one_device(&mut self, field: &str, device: Option<DeviceId>) -> Option<DeviceId> {
+        if device == Some(DeviceId::EVERY) {
+            self.wrong(field, "is the nil UUID: give the id of one device; ListUserDevices lists a user's");
+            return None;
+        }
+        device
     }
 
     pub(super) fn job(&mut self, given: &str) -> Option<JobId> {

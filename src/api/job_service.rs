@@ -38,6 +38,7 @@ impl JobService for Services {
         let environment = fields.environment(&given.environment_id);
         let user = fields.filter("user_id", &given.user_id, UserId::parse);
         let device = fields.filter("device_id", &given.device_id, DeviceId::parse);
+        let device = fields.one_device("device_id", device);
         if !given.device_id.is_empty() && given.user_id.is_empty() {
             fields.wrong("user_id", "is missing: a device is named by its user and its own id");
         }

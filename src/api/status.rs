@@ -1,11 +1,16 @@
 //! The one table from what went wrong to what a caller is told. Fixed sentences; internal text goes to the log.
 
-use std::{fmt, time::Duration};
+use std::{collections::HashMap, fmt, time::Duration};
 
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, FieldViolation, StatusExt};
 
-use crate::{device::EnvironmentId, engine::SubmitError, store::StoreError};
+use crate::{
+    device::EnvironmentId,
+    engine::SubmitError,
+    job::{JobId, Reason},
+    store::StoreError,
+};
 
 /// `ErrorInfo.domain` of every error.
 pub const DOMAIN: &str = "pingone-unblock";
@@ -45,13 +50,15 @@ pub enum ErrorReason {
     StoreUnavailable,
     /// This replica stops.
     Draining,
+    /// PingOne did not give what the call is for.
+    Upstream(Reason),
     /// A defect; the log has it.
     Internal,
 }
 
 impl ErrorReason {
     /// Every reason, for tables and tests.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 22] = [
         Self::FieldInvalid,
         Self::PageTokenInvalid,
         Self::MethodUnknown,
@@ -65,6 +72,14 @@ impl ErrorReason {
         Self::QueueFull,
         Self::StoreUnavailable,
         Self::Draining,
+        Self::Upstream(Reason::NotFound),
+        Self::Upstream(Reason::Forbidden),
+        Self::Upstream(Reason::Rejected),
+        Self::Upstream(Reason::Unavailable),
+        Self::Upstream(Reason::Timeout),
+        Self::Upstream(Reason::RateLimited),
+        Self::Upstream(Reason::CredentialRefused),
+        Self::Upstream(Reason::Protocol),
         Self::Internal,
     ];
 
@@ -85,6 +100,7 @@ impl ErrorReason {
             Self::QueueFull => "QUEUE_FULL",
             Self::StoreUnavailable => "STORE_UNAVAILABLE",
             Self::Draining => "DRAINING",
+            Self::Upstream(reason) => reason.name(),
             Self::Internal => "INTERNAL",
         }
     }
@@ -97,9 +113,20 @@ impl ErrorReason {
             Self::MethodUnknown => Code::Unimplemented,
             Self::MessageTooLarge | Self::QueueFull => Code::ResourceExhausted,
             Self::DeadlinePassed => Code::DeadlineExceeded,
-            Self::JobNotFound | Self::DeviceNeverSeen => Code::NotFound,
-            Self::EnvironmentNotServed | Self::JobStateConflict => Code::FailedPrecondition,
-            Self::StoreUnavailable | Self::Draining => Code::Unavailable,
+            Self::JobNotFound | Self::DeviceNeverSeen | Self::Upstream(Reason::NotFound) => Code::NotFound,
+            Self::EnvironmentNotServed
+            | Self::JobStateConflict
+            | Self::Upstream(Reason::Forbidden | Reason::Reblocked) => Code::FailedPrecondition,
+            Self::StoreUnavailable
+            | Self::Draining
+            | Self::Upstream(
+                Reason::Rejected
+                | Reason::Unavailable
+                | Reason::Timeout
+                | Reason::RateLimited
+                | Reason::CredentialRefused
+                | Reason::Protocol,
+            ) => Code::Unavailable,
             Self::Internal => Code::Internal,
         }
     }
@@ -112,6 +139,7 @@ impl ErrorReason {
             Self::StoreUnavailable | Self::Draining | Self::QueueFull => {
                 "yes, with the same request_id, after RetryInfo"
             }
+            Self::Upstream(_) if matches!(self.code(), Code::Unavailable) => "yes, after RetryInfo",
             _ => "no",
         }
     }
@@ -119,6 +147,7 @@ impl ErrorReason {
     const fn retry_after(self) -> Option<Duration> {
         match self {
             Self::StoreUnavailable | Self::Draining | Self::QueueFull => Some(RETRY_SOON),
+            Self::Upstream(_) if matches!(self.code(), Code::Unavailable) => Some(RETRY_SOON),
             _ => None,
         }
     }
@@ -135,7 +164,9 @@ impl ErrorReason {
     }
 
     fn with(self, sentence: impl fmt::Display, mut details: ErrorDetails) -> Status {
-        details.set_error_info(self.name(), DOMAIN, std::collections::HashMap::new());
+        if details.error_info().is_none() {
+            details.set_error_info(self.name(), DOMAIN, HashMap::new());
+        }
         if let Some(wait) = self.retry_after().filter(|_| details.retry_info().is_none()) {
             details.set_retry_info(Some(wait));
         }
@@ -192,6 +223,13 @@ pub(super) fn submit(error: &SubmitError) -> Status {
         }
         SubmitError::Stopped => draining(),
     }
+}
+
+/// PingOne did not give what was asked for. Names the job that asked, whose attempts tell more.
+pub(super) fn upstream(reason: Reason, sentence: impl fmt::Display, job: JobId) -> Status {
+    let more = HashMap::from([("job_id".to_owned(), job.to_string())]);
+    let reason = ErrorReason::Upstream(reason);
+    reason.with(sentence, ErrorDetails::with_error_info(reason.name(), DOMAIN, more))
 }
 
 pub(super) fn draining() -> Status {

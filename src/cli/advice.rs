@@ -58,6 +58,10 @@ fn by_reason(reason: &str) -> Option<&'static str> {
         }
         "JOB_NOT_FOUND" => "find it with `job list --environment ENV`",
         "DEVICE_NEVER_SEEN" => "unblock it once, or ask PingOne: this server has not heard of it",
+        "UPSTREAM_NOT_FOUND" => "check the ids: PingOne knows no such user",
+        "UPSTREAM_FORBIDDEN" => {
+            "the server's worker application needs a role in PingOne that covers this user"
+        }
         "JOB_STATE_CONFLICT" => "see how the job stands with `job get`",
         "INTERNAL" => "tell whoever runs the server, with the trace id if there is one",
         _ => return None,

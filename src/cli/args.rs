@@ -34,6 +34,35 @@ impl DeviceArgs {
     }
 }
 
+/// The two ids that name a user.
+#[derive(Debug, Clone, Copy, Args)]
+pub(super) struct UserArgs {
+    /// PingOne environment
+    #[arg(value_name = "ENV", value_parser = EnvironmentId::parse)]
+    environment: EnvironmentId,
+    /// User of that environment
+    #[arg(value_name = "USER", value_parser = UserId::parse)]
+    user: UserId,
+}
+
+impl UserArgs {
+    pub(super) fn to_proto(self) -> v1::ListUserDevicesRequest {
+        v1::ListUserDevicesRequest {
+            environment_id: self.environment.to_string(),
+            user_id: self.user.to_string(),
+        }
+    }
+
+    /// The user's device of that id.
+    pub(super) fn device(self, device: DeviceId) -> v1::DeviceRef {
+        v1::DeviceRef {
+            environment_id: self.environment.to_string(),
+            user_id: self.user.to_string(),
+            device_id: device.to_string(),
+        }
+    }
+}
+
 /// Whether a person waits for the answer.
 #[derive(Debug, Clone, Copy, ValueEnum)]
 pub(super) enum PriorityArg {

@@ -1,10 +1,17 @@
-//! `device get`: what PingOne last said of a device.
+//! `device`: what PingOne last said of one, and what it says now of all of a user.
 
 use clap::{Args, Subcommand};
 
 use super::{
-    args::DeviceArgs, error::Error, exit::Exit, json, outcome::note_lock, screen::Screen,
-    server::CallOptions, table,
+    args::{DeviceArgs, UserArgs},
+    choose,
+    error::Error,
+    exit::Exit,
+    json,
+    outcome::note_lock,
+    screen::Screen,
+    server::CallOptions,
+    table,
 };
 use crate::proto::v1::GetDeviceRequest;
 
@@ -12,6 +19,7 @@ use crate::proto::v1::GetDeviceRequest;
 #[derive(Debug, Subcommand)]
 pub(super) enum Device {
     Get(Get),
+    List(List),
 }
 
 /// Shows the device as PingOne last described it to this server
@@ -23,10 +31,20 @@ pub(super) struct Get {
     call: CallOptions,
 }
 
+/// Lists a user's devices as PingOne has them now
+#[derive(Debug, Args)]
+pub(super) struct List {
+    #[command(flatten)]
+    user: UserArgs,
+    #[command(flatten)]
+    call: CallOptions,
+}
+
 impl Device {
     pub(super) async fn run(&self, screen: &Screen) -> Result<Exit, Error> {
         match self {
             Self::Get(get) => get.run(screen).await,
+            Self::List(list) => list.run(screen).await,
         }
     }
 }
@@ -43,6 +61,18 @@ impl Get {
             let device = answer.device.unwrap_or_default();
             screen.print(&table::device(screen, &device, &answer.job_id))?;
             note_lock(screen, &device);
+        }
+        Ok(Exit::Done)
+    }
+}
+
+impl List {
+    async fn run(&self, screen: &Screen) -> Result<Exit, Error> {
+        let client = self.call.server.connect(screen).await?;
+        let devices = choose::list(&client, screen, self.call.time_limit(), self.user).await?;
+        match devices.is_empty() {
+            true => screen.say("the user has no device"),
+            false => choose::print(screen, &devices)?,
         }
         Ok(Exit::Done)
     }

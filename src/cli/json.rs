@@ -9,8 +9,8 @@ use crate::proto::v1::{self, job::State};
 pub(super) const HELP: &str = "\
 JSON output:
   One object per line. `unblock` and the `job` commands print Job, `env` commands
-  Environment, `device get` GetDeviceResponse, as proto3 maps them: lowerCamelCase
-  names, enum values by name (STATE_SUCCEEDED), times in RFC 3339, durations as
+  Environment, `device get` GetDeviceResponse, `device list` Device, as proto3 maps
+  them: lowerCamelCase names, enum values by name (STATE_SUCCEEDED), times in RFC 3339, durations as
   \"1.500s\", default values (0, false, \"\") left out. Only int64 differs: a plain
   number.
   `job watch` prints the job at every change.";
@@ -72,7 +72,7 @@ pub(super) fn environment(environment: &v1::Environment) -> Value {
         .into()
 }
 
-fn device(device: &v1::Device) -> Value {
+pub(super) fn device(device: &v1::Device) -> Value {
     Fields::default()
         .value("ref", device.r#ref.as_ref().map(device_ref))
         .text("type", &device.r#type)

@@ -36,6 +36,7 @@ pub(crate) struct Screen {
     colour_on_stdout: bool,
     colour_on_stderr: bool,
     live: bool,
+    asks: bool,
 }
 
 const USUAL_WIDTH: u16 = 80;
@@ -53,6 +54,7 @@ impl Screen {
             colour_on_stdout: colour && io::stdout().is_terminal(),
             colour_on_stderr: colour && io::stderr().is_terminal(),
             live: !dumb && io::stderr().is_terminal(),
+            asks: io::stdin().is_terminal() && io::stderr().is_terminal(),
         }
     }
 
@@ -68,6 +70,11 @@ impl Screen {
     /// Whether a line on stderr may be drawn again.
     pub(crate) const fn live(&self) -> bool {
         self.live
+    }
+
+    /// Whether a person is there to be asked.
+    pub(super) const fn asks(&self) -> bool {
+        self.asks
     }
 
     /// The columns there are: `COLUMNS`, or the terminal's, or 80.

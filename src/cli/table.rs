@@ -44,7 +44,10 @@ pub(super) fn job(screen: &Screen, job: &v1::Job) -> String {
     rows.text("run", &if job.run > 1 { job.run.to_string() } else { String::new() });
     rows.text("error", &error.reason);
     rows.text("", &error.message);
-    rows.text("device", &named.device_id);
+    rows.text(
+        "device",
+        if named.device_id.is_empty() { "all of the user's: this job lists them" } else { &named.device_id },
+    );
     rows.text("user", &named.user_id);
     rows.text("environment", &named.environment_id);
     if let Some(device) = &job.device {
@@ -78,13 +81,11 @@ pub(super) fn jobs(screen: &Screen, jobs: &[v1::Job]) -> String {
     }
     table.set_header(header.into_iter().map(|title| heading(screen, title)));
     for job in jobs {
-        let device = job.device_ref.as_ref().map(|named| printable(&named.device_id)).unwrap_or_default();
-        let device = if wide { device } else { abridged(&device) };
         let mut row = vec![
             Cell::new(printable(&job.job_id)),
             cell(screen, &state_name(job), hue_of(job)),
             Cell::new(job.create_time.map(short_time).unwrap_or_default()),
-            Cell::new(device),
+            Cell::new(target(job, wide)),
         ];
         if wide {
             let reason = job.error.as_ref().map(|error| printable(&error.reason)).unwrap_or_default();
@@ -96,6 +97,18 @@ pub(super) fn jobs(screen: &Screen, jobs: &[v1::Job]) -> String {
         table.add_row(row);
     }
     drawn(&mut table)
+}
+
+/// What a job is for; one that lists names no device.
+fn target(job: &v1::Job, wide: bool) -> String {
+    let named = job.device_ref.clone().unwrap_or_default();
+    let (user, device) = (printable(&named.user_id), printable(&named.device_id));
+    match (device.is_empty(), wide) {
+        (true, true) => format!("devices of user {user}"),
+        (true, false) => format!("user {}", abridged(&user).trim_end_matches('…')),
+        (false, true) => device,
+        (false, false) => abridged(&device),
+    }
 }
 
 /// The state as people say it: `SUCCEEDED`; the number of one that this program does not know.
@@ -213,10 +226,14 @@ pub(super) fn table(screen: &Screen) -> Table {
     table
 }
 
-fn drawn(table: &mut Table) -> String {
+pub(super) fn drawn(table: &mut Table) -> String {
     table.column_iter_mut().for_each(|column| {
         column.set_padding((0, 2));
     });
+    // Nothing stands behind the last.
+    if let Some(last) = table.column_iter_mut().last() {
+        last.set_padding((0, 0));
+    }
     table.trim_fmt()
 }
 
@@ -244,7 +261,7 @@ pub(super) fn abridged(id: &str) -> String {
     }
 }
 
-fn short_time(at: Timestamp) -> String {
+pub(super) fn short_time(at: Timestamp) -> String {
     let format = format_description!("[year]-[month]-[day] [hour]:[minute]");
     instant(at).and_then(|at| at.format(format).ok()).unwrap_or_else(|| at.to_string())
 }

@@ -1,4 +1,4 @@
-//! `unblock`: records the job, shows its states until it is final, prints the device.
+//! `unblock`: records the job, shows its states until it is final, prints the device. Asks which, where none is named.
 
 use std::{pin::pin, time::Duration};
 
@@ -7,8 +7,9 @@ use tokio::signal::unix::{SignalKind, signal};
 use uuid::Uuid;
 
 use super::{
-    args::{self, DeviceArgs, PriorityArg},
-    client::TimeLimit,
+    args::{self, PriorityArg, UserArgs},
+    choose::{self, Chosen},
+    client::{Client, TimeLimit},
     error::Error,
     exit::Exit,
     follow::{Followed, follow},
@@ -17,13 +18,19 @@ use super::{
     server::ServerOptions,
     table,
 };
-use crate::proto::v1::{Job, UnblockRequest};
+use crate::{
+    device::DeviceId,
+    proto::v1::{DeviceRef, Job, UnblockRequest},
+};
 
 /// Unblocks one device and shows how it goes
 #[derive(Debug, Args)]
 pub(super) struct Unblock {
     #[command(flatten)]
-    device: DeviceArgs,
+    user: UserArgs,
+    /// MFA device of that user; without it those that are blocked are listed to choose from
+    #[arg(value_name = "DEVICE", value_parser = DeviceId::parse)]
+    device: Option<DeviceId>,
     /// Why, for the audit trail
     #[arg(long, value_name = "TEXT")]
     reason: Option<String>,
@@ -40,7 +47,7 @@ pub(super) struct Unblock {
     #[arg(long, value_name = "DURATION", value_parser = args::duration)]
     time_to_live: Option<Duration>,
     /// Idempotency key: the same id and arguments again give the same job. Made up where it is not given
-    #[arg(long, value_name = "ID", value_parser = NonEmptyStringValueParser::new())]
+    #[arg(long, value_name = "ID", requires = "device", value_parser = NonEmptyStringValueParser::new())]
     request_id: Option<String>,
     /// End as soon as the job is recorded
     #[arg(long)]
@@ -58,8 +65,41 @@ pub(super) struct Unblock {
 impl Unblock {
     pub(super) async fn run(self, screen: &Screen) -> Result<Exit, Error> {
         let limit = TimeLimit::start(self.timeout);
-        let request = self.request();
         let client = self.server.connect(screen).await?;
+        if let Some(device) = self.device {
+            return self.unblock(&client, screen, limit, self.user.device(device)).await;
+        }
+        let listed = choose::list(&client, screen, limit, self.user).await?;
+        let devices = match choose::choose(screen, listed).await? {
+            Chosen::These(devices) => devices,
+            Chosen::Nothing(exit) => return Ok(exit),
+        };
+        let mut worst = Exit::Done;
+        for device in devices {
+            // Choosing takes its time: the clock starts anew.
+            let limit = TimeLimit::start(self.timeout);
+            match self.unblock(&client, screen, limit, device).await {
+                Ok(Exit::Done) => {}
+                Ok(Exit::Interrupted) => return Ok(Exit::Interrupted),
+                Ok(other) => worst = other,
+                // The others were chosen too.
+                Err(error) => {
+                    error.tell(screen);
+                    worst = error.exit();
+                }
+            }
+        }
+        Ok(worst)
+    }
+
+    async fn unblock(
+        &self,
+        client: &Client,
+        screen: &Screen,
+        limit: TimeLimit,
+        device: DeviceRef,
+    ) -> Result<Exit, Error> {
+        let request = self.request(device);
         if self.request_id.is_none() && !self.validate_only {
             screen.say(&format!("to repeat safely, add: --request-id {}", request.request_id));
         }
@@ -90,17 +130,17 @@ impl Unblock {
 
         let job_id = job.job_id.clone();
         let followed = tokio::select! {
-            followed = follow(&client, screen, &job_id, Some(job), Some(limit.until), |_| Ok(())) => followed?,
+            followed = follow(client, screen, &job_id, Some(job), Some(limit.until), |_| Ok(())) => followed?,
             () = &mut interrupt => return Ok(outcome::interrupted(screen, &self.server, &job_id)),
         };
         self.print(screen, &followed)?;
         Ok(outcome::tell(screen, &self.server, &job_id, &followed, Some(self.timeout)))
     }
 
-    fn request(&self) -> UnblockRequest {
+    fn request(&self, device: DeviceRef) -> UnblockRequest {
         let request_id = self.request_id.clone().unwrap_or_else(|| Uuid::new_v4().to_string());
         UnblockRequest {
-            device_ref: Some(self.device.to_proto()),
+            device_ref: Some(device),
             request_id,
             reason: self.reason.clone().unwrap_or_default(),
             ticket: self.ticket.clone().unwrap_or_default(),

@@ -88,6 +88,24 @@ impl Snapshot {
         self.value(path)?.as_bool()
     }
 
+    /// Whether an administrator blocked it: what an unblock lifts.
+    #[must_use]
+    pub fn is_blocked(&self) -> bool {
+        self.text(&["block", "status"]) == Some("BLOCKED")
+    }
+
+    /// Since when it is blocked; nothing where it is not, or PingOne does not say.
+    #[must_use]
+    pub fn blocked_at(&self) -> Option<OffsetDateTime> {
+        self.instant(&["block", "blockedAt"]).filter(|_| self.is_blocked())
+    }
+
+    /// Whether failed attempts locked it when PingOne said so: that ends by itself, and no unblock lifts it.
+    #[must_use]
+    pub fn is_locked(&self) -> bool {
+        self.text(&["lock", "status"]) == Some("LOCKED")
+    }
+
     /// Whether this could be `device`: each id that PingOne gave is the one that was asked for. An id it left out says nothing.
     #[must_use]
     pub fn describes(&self, device: &DeviceRef) -> bool {
@@ -101,7 +119,7 @@ impl Snapshot {
             && same(&["user", "id"], UserId::as_uuid(device.user))
     }
 
-    fn value(&self, path: &[&str]) -> Option<&Value> {
+    pub(super) fn value(&self, path: &[&str]) -> Option<&Value> {
         let (first, rest) = path.split_first()?;
         rest.iter().try_fold(self.raw.get(*first)?, |value, key| value.get(key))
     }

@@ -255,6 +255,7 @@ fn answering_others(
     let mut bulk_waits = |attempt: &Attempt| {
         let device = attempt.job.device;
         priority_of(attempt.job.flow) == Priority::Interactive
+            && !device.is_every()
             && (given_back.iter().any(|other| other.job.device == device)
                 || board.get_mut(device.environment).is_some_and(|desk| desk.knows_bulk()))
     };

@@ -207,7 +207,7 @@ impl<A> Desk<A> {
     #[must_use]
     pub(super) fn stage(&mut self, staged: Staged<A>, priority: Priority) -> Vec<A> {
         let mut made_way = Vec::new();
-        if priority == Priority::Interactive {
+        if priority == Priority::Interactive && staged.target.1 != DeviceId::EVERY {
             *self.answering.entry(staged.target).or_default() += 1;
             let bulk = &mut self.staged[index(Priority::Bulk)];
             if bulk.iter().any(|other| other.target == staged.target) {

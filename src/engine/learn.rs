@@ -35,7 +35,7 @@ pub(super) fn conclude(
             }
             tracing::info!(
                 job.id = %claim.id, environment.id = %environment, attempt = claim.attempt, read,
-                duration_ms = duration.as_millis(), "unblocked"
+                duration_ms = duration.as_millis(), "{}", if device.is_every() { "listed" } else { "unblocked" }
             );
             let succeeded = Succeeded {
                 claim,

@@ -7,7 +7,7 @@ use tokio::{sync::OwnedSemaphorePermit, time::Instant};
 use tracing::Instrument as _;
 
 use super::{
-    Core,
+    Core, Route,
     complete::{Finished, Outcome},
     desk::{Due, Staged, priority_of},
     flow::Waiting,
@@ -89,7 +89,8 @@ impl Drop for Slot {
 pub(super) fn stage(core: &Arc<Core>, mut attempt: Attempt) {
     let (environment, priority) = (attempt.job.device.environment, priority_of(attempt.job.flow));
     let target = (attempt.job.device.user, attempt.job.device.device);
-    if priority == Priority::Interactive {
+    // A list of devices is no unblock: it answers nobody else.
+    if priority == Priority::Interactive && !attempt.job.device.is_every() {
         attempt.in_hand.answering = Some((environment, target.0, target.1));
     }
     let mut board = core.board();
@@ -191,10 +192,12 @@ async fn run(core: &Arc<Core>, attempt: Attempt, mut started: Started, slot: Slo
     let Some(route) = core.routes.find(attempt.job.device.environment) else {
         return unsent(core, attempt, started, slot);
     };
+    let only_reads = attempt.job.device.is_every();
     let (began, started_at) = (Instant::now(), OffsetDateTime::now_utc());
     // Longer, perhaps, than anyone who cancels waits for an answer.
     if let Err(answer) = route.client.prepare().await {
-        let asked = Asked { answer: *answer, started_at, duration: began.elapsed(), started, read: false };
+        let asked =
+            Asked { answer: *answer, started_at, duration: began.elapsed(), started, read: only_reads };
         let finished = conclude(core, attempt, asked, None);
         drop(slot);
         return finished;
@@ -220,14 +223,23 @@ async fn run(core: &Arc<Core>, attempt: Attempt, mut started: Started, slot: Slo
         }
     } else {
         let started_at = OffsetDateTime::now_utc();
-        let (device, id) = (&attempt.job.device, attempt.claim.id);
-        let answer = route.client.unblock(device, id, attempt.job.trace_parent.as_deref()).await;
-        (Asked { answer, started_at, duration: now.elapsed(), started, read: false }, None)
+        let answer = ask(route, &attempt).await;
+        (Asked { answer, started_at, duration: now.elapsed(), started, read: only_reads }, None)
     };
     // The next may start while this result is saved.
     let finished = conclude(core, attempt, asked, first);
     drop(slot);
     finished
+}
+
+/// The one request of a job: its device is unblocked or, where it is for all of a user's, they are listed.
+async fn ask(route: &Route, attempt: &Attempt) -> Answer {
+    let (device, id) = (&attempt.job.device, attempt.claim.id);
+    let trace_parent = attempt.job.trace_parent.as_deref();
+    match device.is_every() {
+        true => route.client.list_devices(device.environment, device.user, id, trace_parent).await,
+        false => route.client.unblock(device, id, trace_parent).await,
+    }
 }
 
 fn unsent(core: &Core, attempt: Attempt, started: Started, slot: Slot) -> Finished {

@@ -43,9 +43,10 @@ enum Meaning {
     Send(Option<Failure>),
 }
 
-/// Whether the device is read before the unblock is sent.
+/// Whether the device is read before the unblock is sent. A list lifts no block, however late.
 pub(super) fn is_stale(core: &Core, job: &Waiting, now: Instant) -> bool {
-    job.repeated || now.saturating_duration_since(job.requested) > core.stale_after
+    let late = now.saturating_duration_since(job.requested) > core.stale_after;
+    !job.device.is_every() && (job.repeated || late)
 }
 
 /// Reads the device, and sends the unblock where that is still meant.

@@ -67,7 +67,7 @@ impl Priority {
 pub struct NewJob {
     /// Its id, unless an earlier call with the same `request_id` made the job.
     pub id: JobId,
-    /// What to unblock.
+    /// What to unblock or, where it stands for every device of its user, whose devices to list.
     pub device: DeviceRef,
     /// Who asks.
     pub caller: Caller,

@@ -86,7 +86,7 @@ pub struct Attempt {
 pub struct Job {
     /// Its id.
     pub id: JobId,
-    /// What to unblock.
+    /// What to unblock, or whose devices to list.
     pub device: DeviceRef,
     /// Who asked.
     pub caller: String,
@@ -116,7 +116,7 @@ pub struct Job {
     pub cancel_requested_at: Option<OffsetDateTime>,
     /// How far it has come.
     pub state: State,
-    /// PingOne's answer to the unblock.
+    /// PingOne's answer: the device, or the list of devices.
     pub snapshot: Option<Snapshot>,
     /// The last failure of this run, unless it succeeded.
     pub error: Option<Failure>,
@@ -143,7 +143,7 @@ pub struct Confirmed {
     pub completed_at: OffsetDateTime,
     /// The attempt that was confirmed.
     pub attempt: Attempt,
-    /// The device, as PingOne described it.
+    /// The device, or the list of devices, as PingOne described it.
     pub snapshot: Snapshot,
 }
 

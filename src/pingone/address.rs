@@ -4,7 +4,7 @@ use std::{fmt, str::FromStr};
 
 use reqwest::Url;
 
-use crate::device::{DeviceRef, EnvironmentId};
+use crate::device::{DeviceRef, EnvironmentId, UserId};
 
 /// An address that must not be used, with what to write instead.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -58,15 +58,21 @@ impl ApiPath {
 
     /// The address of a device: made of this base and three UUIDs, nothing else.
     pub(crate) fn device(&self, device: &DeviceRef) -> Url {
-        let mut path = segments(&self.0);
-        for (name, id) in [
-            ("environments", device.environment.to_string()),
-            ("users", device.user.to_string()),
-            ("devices", device.device.to_string()),
-        ] {
-            path.extend([name.to_owned(), id]);
-        }
+        let mut path = self.path_of_devices(device.environment, device.user);
+        path.push(device.device.to_string());
         with_path(&self.0, &path)
+    }
+
+    /// The address of a user's devices.
+    pub(crate) fn devices(&self, environment: EnvironmentId, user: UserId) -> Url {
+        with_path(&self.0, &self.path_of_devices(environment, user))
+    }
+
+    fn path_of_devices(&self, environment: EnvironmentId, user: UserId) -> Vec<String> {
+        let mut path = segments(&self.0);
+        let (environment, user) = (environment.to_string(), user.to_string());
+        path.extend(["environments", &environment, "users", &user, "devices"].map(str::to_owned));
+        path
     }
 }
 

@@ -5,7 +5,7 @@ use serde_json::Value;
 use time::OffsetDateTime;
 
 use crate::{
-    device::{DeviceRef, Snapshot},
+    device::{DeviceRef, Devices, Snapshot},
     job::{Failure, Reason, RetryHint},
 };
 
@@ -15,16 +15,27 @@ use super::{
     said::Said,
 };
 
-/// Which of the two requests was made.
+/// Which request was made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Call {
     /// The POST that unblocks.
     Unblock,
     /// The GET that reads, and so changes nothing.
     Read,
+    /// The GET that lists a user's devices, and changes nothing either.
+    List,
 }
 
-/// What came of a request for `device`: the device as PingOne described it `now`, or why not.
+impl Call {
+    const fn wants(self) -> &'static str {
+        match self {
+            Self::Unblock | Self::Read => "device",
+            Self::List => "list of devices",
+        }
+    }
+}
+
+/// What came of a request for `device`: what PingOne described `now`, or why not.
 pub(crate) fn classify(
     call: Call,
     device: &DeviceRef,
@@ -49,7 +60,7 @@ pub(crate) fn classify(
 pub(crate) fn lost(call: Call, lost: &Lost) -> Failure {
     let unknown = match call {
         Call::Unblock => "whether the device was unblocked is unknown",
-        Call::Read => "nothing was changed",
+        Call::Read | Call::List => "nothing was changed",
     };
     match lost {
         Lost::NotSent(cause) => failure(
@@ -92,7 +103,10 @@ fn success(
     let status = response.status;
     let body = match &response.body {
         Body::Whole(bytes) => bytes.trim_ascii(),
-        Body::TooLarge => return Err(not_understood(status, "an answer too large to be a device")),
+        Body::TooLarge => {
+            let what = format!("an answer too large to be a {}", call.wants());
+            return Err(not_understood(status, &what));
+        }
         Body::CutOff => return Err(not_understood(status, "an answer that was cut off")),
         Body::Late => {
             let message = format!(
@@ -112,18 +126,41 @@ fn success(
         return Err(Box::new(unavailable(response, &said, now)));
     }
     let Value::Object(raw) = document else {
-        return Err(not_understood(status, "JSON that is no device"));
+        return Err(not_understood(status, &format!("JSON that is no {}", call.wants())));
     };
     let snapshot = Snapshot::new(raw, now);
+    if call == Call::List {
+        return listed(device, snapshot, status);
+    }
     if !snapshot.describes(device) {
         let message =
             format!("PingOne answered {} with another device than the one asked for", status.as_u16());
         return Err(Box::new(failure(Reason::Protocol, RetryHint::Never, message)));
     }
-    if call == Call::Unblock && snapshot.text(&["block", "status"]) == Some("BLOCKED") {
+    if call == Call::Unblock && snapshot.is_blocked() {
         return Err(not_understood(status, "a device that is still blocked"));
     }
     Ok(snapshot)
+}
+
+/// PingOne documents no pages for this list, and a user's devices fit into one. Should it have more all the same, half a list must
+/// not be taken for the whole.
+fn listed(asked: &DeviceRef, list: Snapshot, status: StatusCode) -> Result<Snapshot, Box<Failure>> {
+    let never = |what: &str| {
+        let message = format!("PingOne answered {} with {what}", status.as_u16());
+        Err(Box::new(failure(Reason::Protocol, RetryHint::Never, message)))
+    };
+    let Some(devices) = Devices::of(&list) else {
+        return Err(not_understood(status, "JSON that is no list of devices"));
+    };
+    if devices.goes_on() {
+        return never("a list that goes on on another page, which this service does not read");
+    }
+    let theirs = |(id, device): &(_, Snapshot)| device.describes(&DeviceRef { device: *id, ..*asked });
+    if !devices.iter().all(theirs) {
+        return never("devices of another user than the one asked for");
+    }
+    Ok(list)
 }
 
 fn not_understood(status: StatusCode, what: &str) -> Box<Failure> {

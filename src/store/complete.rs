@@ -17,7 +17,7 @@ use crate::{
 pub struct Succeeded {
     /// What was claimed for it.
     pub claim: Claim,
-    /// What was unblocked.
+    /// What was unblocked, or whose devices were listed.
     pub device: DeviceRef,
     /// When it began.
     pub started_at: OffsetDateTime,
@@ -27,9 +27,9 @@ pub struct Succeeded {
     pub http_status: u16,
     /// The `Correlation-Id` of the answer.
     pub correlation_id: Option<String>,
-    /// The device, as PingOne described it.
+    /// The device, or the list of devices, as PingOne described it.
     pub snapshot: Snapshot,
-    /// Whether the device was only read: it was unblocked already.
+    /// Whether the device was only read: it was unblocked already, or one of those listed.
     pub read: bool,
 }
 

@@ -235,6 +235,9 @@ impl Store {
     /// # Errors
     /// [`StoreError`] when Postgres cannot say.
     pub async fn find_device(&self, device: &DeviceRef) -> Result<Option<DeviceView>, StoreError> {
+        if device.is_every() {
+            return Ok(None);
+        }
         let row = sqlx::query!(
             r#"
             select o.job_id, o.device as "device!", o.device_at as "device_at!"

@@ -8,11 +8,12 @@ const CLIENT: [&str; 5] = ["--server", "--ca", "--cert", "--key", "--token-file"
 
 #[tokio::test]
 async fn every_command_has_help_with_the_flags_of_the_contract() -> Tested {
-    let commands: [(&[&str], &[&str]); 15] = [
+    let commands: [(&[&str], &[&str]); 16] = [
         (&[], &["--output", "--no-color", "--version"]),
         (
             &["unblock"],
             &[
+                "[DEVICE]",
                 "--request-id",
                 "--reason",
                 "--ticket",
@@ -25,8 +26,9 @@ async fn every_command_has_help_with_the_flags_of_the_contract() -> Tested {
                 "UNBLOCK_TOKEN",
             ],
         ),
-        (&["device"], &["get"]),
+        (&["device"], &["get", "list"]),
         (&["device", "get"], &["--timeout"]),
+        (&["device", "list"], &["<ENV", "<USER", "--timeout"]),
         (&["job"], &["get", "list", "watch", "cancel", "retry"]),
         (&["job", "get"], &["--timeout"]),
         (

@@ -1,8 +1,10 @@
 //! The real binary against a real gRPC server with canned answers: what it prints, how it ends, what it sends.
 
+mod devices;
 mod env;
 mod harness;
 mod help;
 mod jobs;
 mod server;
+mod terminal;
 mod unblock;

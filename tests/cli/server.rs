@@ -7,18 +7,19 @@ use std::{
 };
 
 use pingone_unblock::proto::v1::{
-    CancelJobRequest, CancelJobResponse, Environment, GetDeviceRequest, GetDeviceResponse, GetJobRequest,
-    GetJobResponse, Job, ListEnvironmentsRequest, ListEnvironmentsResponse, ListJobsRequest,
-    ListJobsResponse, PauseEnvironmentRequest, PauseEnvironmentResponse, ResumeEnvironmentRequest,
-    ResumeEnvironmentResponse, RetryJobRequest, RetryJobResponse, UnblockRequest, UnblockResponse,
-    WatchJobRequest, WatchJobResponse,
+    AppendBatchTargetsRequest, AppendBatchTargetsResponse, BulkUnblockRequest, BulkUnblockResponse,
+    CancelJobRequest, CancelJobResponse, Device, Environment, GetDeviceRequest, GetDeviceResponse,
+    GetJobRequest, GetJobResponse, Job, ListEnvironmentsRequest, ListEnvironmentsResponse, ListJobsRequest,
+    ListJobsResponse, ListUserDevicesRequest, ListUserDevicesResponse, PauseEnvironmentRequest,
+    PauseEnvironmentResponse, ResumeEnvironmentRequest, ResumeEnvironmentResponse, RetryJobRequest,
+    RetryJobResponse, UnblockRequest, UnblockResponse, WatchJobRequest, WatchJobResponse,
     device_service_server::{DeviceService, DeviceServiceServer},
     environment_service_server::{EnvironmentService, EnvironmentServiceServer},
     job_service_server::{JobService, JobServiceServer},
 };
 use tokio::{net::TcpListener, task::AbortHandle};
 use tokio_stream::{Stream, StreamExt as _, wrappers::TcpListenerStream};
-use tonic::{Request, Response, Status, async_trait, metadata::MetadataMap, transport::Server};
+use tonic::{Request, Response, Status, Streaming, async_trait, metadata::MetadataMap, transport::Server};
 
 type Answers<T> = Mutex<VecDeque<Result<T, Status>>>;
 
@@ -27,12 +28,14 @@ type Answers<T> = Mutex<VecDeque<Result<T, Status>>>;
 pub(crate) struct Script {
     unblock: Answers<UnblockResponse>,
     device: Answers<GetDeviceResponse>,
+    devices: Answers<ListUserDevicesResponse>,
     job: Answers<Job>,
     pages: Answers<ListJobsResponse>,
     watches: Answers<Watch>,
     environments: Answers<ListEnvironmentsResponse>,
     environment: Answers<Environment>,
     pub(crate) unblocks: Mutex<Vec<(MetadataMap, UnblockRequest)>>,
+    pub(crate) device_lists: Mutex<Vec<ListUserDevicesRequest>>,
     pub(crate) lists: Mutex<Vec<ListJobsRequest>>,
     pub(crate) retries: Mutex<Vec<RetryJobRequest>>,
     pub(crate) cancels: Mutex<Vec<CancelJobRequest>>,
@@ -94,6 +97,14 @@ impl Fake {
         push(&self.script.device, Ok(answer));
     }
 
+    pub(crate) fn devices(&self, devices: Vec<Device>) {
+        push(&self.script.devices, Ok(ListUserDevicesResponse { devices }));
+    }
+
+    pub(crate) fn devices_refused(&self, status: Status) {
+        push(&self.script.devices, Err(status));
+    }
+
     pub(crate) fn job(&self, answer: Result<Job, Status>) {
         push(&self.script.job, answer);
     }
@@ -129,6 +140,30 @@ impl DeviceService for Answering {
         let (metadata, _, request) = request.into_parts();
         remember(&self.0.unblocks, (metadata, request));
         next(&self.0.unblock).map(Response::new)
+    }
+
+    type BulkUnblockStream = Pin<Box<dyn Stream<Item = Result<BulkUnblockResponse, Status>> + Send>>;
+
+    async fn bulk_unblock(
+        &self,
+        _: Request<Streaming<BulkUnblockRequest>>,
+    ) -> Result<Response<Self::BulkUnblockStream>, Status> {
+        Err(Status::unimplemented("not in the script"))
+    }
+
+    async fn append_batch_targets(
+        &self,
+        _: Request<AppendBatchTargetsRequest>,
+    ) -> Result<Response<AppendBatchTargetsResponse>, Status> {
+        Err(Status::unimplemented("not in the script"))
+    }
+
+    async fn list_user_devices(
+        &self,
+        request: Request<ListUserDevicesRequest>,
+    ) -> Result<Response<ListUserDevicesResponse>, Status> {
+        remember(&self.0.device_lists, request.into_inner());
+        next(&self.0.devices).map(Response::new)
     }
 
     async fn get_device(&self, _: Request<GetDeviceRequest>) -> Result<Response<GetDeviceResponse>, Status> {

@@ -180,7 +180,7 @@ async fn wrong_arguments_are_named_and_nothing_is_sent() -> Tested {
     let server = Fake::start().await?;
     let wrong: [(&[&str], &str); 4] = [
         (&["unblock", "abc", USER, DEVICE], "<ENV>"),
-        (&["unblock", ENVIRONMENT, USER, "abc"], "<DEVICE>"),
+        (&["unblock", ENVIRONMENT, USER, "abc"], "[DEVICE]"),
         (&["unblock", ENVIRONMENT, USER, DEVICE, "--timeout", "soon"], "--timeout"),
         (&["unblock", ENVIRONMENT, USER, DEVICE, "--ca", "ca.pem"], "https"),
     ];

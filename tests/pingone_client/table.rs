@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use pingone_unblock::{
+    device::Devices,
     job::{Reason, RetryHint},
     simulator::{Fault, Garbage, On, Page, Plan, RetryAfter},
 };
@@ -171,5 +172,67 @@ async fn reading_shows_a_blocked_device_and_changes_nothing() -> Tested {
     let counts = pingone.simulator.counts();
     assert_eq!((counts.reads, counts.posts, counts.effects), (1, 0, 0));
     assert_eq!(pingone.simulator.deviations(), []);
+    Ok(())
+}
+
+async fn list(pingone: &PingOne) -> Answer {
+    pingone.client.list_devices(environment(), example().user, job(), Some(TRACE)).await
+}
+
+#[tokio::test]
+async fn a_list_shows_every_device_and_changes_nothing() -> Tested {
+    let pingone = start().await?;
+    let other =
+        DeviceRef { device: pingone_unblock::device::DeviceId::from(uuid::Uuid::new_v4()), ..example() };
+    pingone
+        .simulator
+        .register(Device { blocked: false, ..Device::blocked(other) }.with("secret", "s".into()));
+    let answer = list(&pingone).await;
+    assert_eq!((answer.http_status, answer.requests), (Some(200), 1));
+    let devices = Devices::of(&answer.outcome.map_err(|failure| failure.message)?).ok_or("no list")?;
+    let told: Vec<_> = devices.iter().map(|(id, device)| (*id, device.is_blocked())).collect();
+    assert_eq!(told, [(example().device, true), (other.device, false)]);
+    assert!(devices.iter().all(|(_, device)| device.text(&["secret"]).is_none()));
+    let counts = pingone.simulator.counts();
+    assert_eq!((counts.reads, counts.posts, counts.effects), (1, 0, 0));
+    assert_eq!(pingone.simulator.deviations(), []);
+    Ok(())
+}
+
+#[tokio::test]
+async fn each_answer_to_a_list_means_what_it_means_for_an_unblock() -> Tested {
+    let pingone = start_with(ClientAuth::Basic, short).await?;
+    let (few, never, again) = (RetryHint::BackoffFew, RetryHint::Never, RetryHint::Backoff);
+    for (fault, reason, hint) in [
+        (Fault::status(400), Reason::Rejected, never),
+        (Fault::unexpected_error(), Reason::Unavailable, again),
+        (Fault::status(403), Reason::Forbidden, never),
+        (Fault::status(404), Reason::NotFound, never),
+        (status(429, "7"), Reason::RateLimited, RetryHint::Hold(Some(SEVEN))),
+        (Fault::html(502), Reason::Unavailable, again),
+        (status(503, "7"), Reason::Unavailable, RetryHint::After(SEVEN)),
+        (Fault::html(200), Reason::Protocol, few),
+        (Fault::NoBody { status: 204 }, Reason::Protocol, few),
+        (Fault::WrongJson { garbage: Garbage::Array }, Reason::Protocol, few),
+        (Fault::WrongJson { garbage: Garbage::Types }, Reason::Protocol, few),
+        (Fault::WrongJson { garbage: Garbage::Truncated }, Reason::Protocol, few),
+        (Fault::TooLarge { chunked: false }, Reason::Protocol, few),
+        (Fault::TooLarge { chunked: true }, Reason::Protocol, few),
+        (Fault::Redirect { location: "http://127.0.0.1:9/".to_owned() }, Reason::Protocol, never),
+        (Fault::ResetBefore, Reason::Timeout, again),
+        (Fault::ResetMidBody, Reason::Protocol, few),
+        (Fault::Silence { effect: false }, Reason::Timeout, again),
+    ] {
+        let shown = format!("{fault:?}");
+        pingone.simulator.plan(Plan::new([fault]).on(On::Get));
+        let failure = list(&pingone).await.outcome.err().ok_or("the attempt succeeded")?;
+        assert_eq!((failure.reason, failure.hint), (reason, hint), "{shown}: {}", failure.message);
+        assert!(!failure.message.contains("unblocked"), "{}", failure.message);
+    }
+    pingone.simulator.revoke_tokens();
+    let answer = list(&pingone).await;
+    assert!(answer.outcome.is_ok(), "a fresh token follows a 401: {answer:?}");
+    assert_eq!(answer.requests, 2);
+    assert_eq!(pingone.simulator.counts().posts, 0);
     Ok(())
 }

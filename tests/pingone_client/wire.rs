@@ -82,6 +82,35 @@ async fn the_request_is_that_of_the_documentation_and_the_connection_is_kept() -
 }
 
 #[tokio::test]
+async fn a_list_is_asked_for_as_the_documentation_does() -> Tested {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
+    let address = listener.local_addr()?;
+    let token = Credential::AccessToken(SecretString::from("the.access.token"));
+    let client = Client::new(Settings::new(api(address)?, token))?;
+    let empty = "HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\n{\"size\":0}";
+    let served = tokio::spawn(async move { answer(listener, &[empty]).await });
+    let job = job();
+    let listed = client.list_devices(environment(), example().user, job, Some(TRACE)).await;
+    assert!(listed.outcome.is_ok(), "{listed:?}");
+    let heard = served.await??.pop().ok_or("nothing was heard")?;
+    let mut lines: Vec<String> = heard.head.lines().map(str::to_ascii_lowercase).collect();
+    let path = PATH.rsplit_once('/').map(|(path, _)| path).unwrap_or_default();
+    assert_eq!(lines.remove(0), format!("get {path} http/1.1"));
+    lines.sort();
+    let expected = [
+        "accept: application/json, application/hal+json".to_owned(),
+        "authorization: bearer the.access.token".to_owned(),
+        format!("host: {address}"),
+        format!("traceparent: {TRACE}"),
+        format!("user-agent: pingone-unblock/{}", env!("CARGO_PKG_VERSION")),
+        format!("x-ping-external-transaction-id: {job}"),
+    ];
+    assert_eq!(lines, expected);
+    assert_eq!(heard.body, "");
+    Ok(())
+}
+
+#[tokio::test]
 async fn the_secret_goes_where_the_application_is_set_up_to_take_it() -> Tested {
     let granted = "HTTP/1.1 200 OK\r\ncontent-length: 20\r\n\r\n{\"access_token\":\"t\"}";
     for (method, header, form) in [

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use pingone_unblock::{
     device::DeviceRef,
-    simulator::{CLIENT_ID, CLIENT_SECRET, Device, Settings},
+    simulator::{CLIENT_ID, CLIENT_SECRET, Device, Fault, On, Plan, Settings},
 };
 use reqwest::StatusCode;
 use serde_json::{Value, json};
@@ -148,6 +148,48 @@ async fn every_device_exists_unless_only_registered_ones_do() -> Tested {
     let again: Value = ping.get(devices(unknown(10))).send().await?.json().await?;
     assert_eq!(again, listed);
     assert!(ping.simulator.deviations().is_empty());
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_list_has_every_device_of_its_user_and_counts_as_a_read() -> Tested {
+    let ping = start(Settings { strict: true, rate_limit: Some(2), ..Settings::default() }).await?;
+    let path = format!("/v1/environments/{}/users/{}/devices", example().environment, example().user);
+    let second = DeviceRef { device: unknown(1).device, ..example() };
+    let until = OffsetDateTime::now_utc() + Duration::from_secs(60);
+    ping.simulator.register(Device { blocked: false, locked_until: Some(until), ..Device::blocked(second) });
+    ping.simulator.register(Device::blocked(unknown(2)));
+    let listed: Value = ping.get(ping.at(&path)).send().await?.json().await?;
+    let devices = listed["_embedded"]["devices"].as_array().ok_or("no list")?;
+    let ids: Vec<_> = devices.iter().map(|device| device["id"].as_str().unwrap_or_default()).collect();
+    assert_eq!(ids, [example().device, second.device].map(|id| id.to_string()));
+    assert_eq!(devices[0]["block"]["status"], "BLOCKED");
+    assert_eq!(
+        (&devices[1]["block"]["status"], &devices[1]["lock"]["status"]),
+        (&json!("UNBLOCKED"), &json!("LOCKED"))
+    );
+
+    assert_eq!(ping.client.get(ping.at(&path)).send().await?.status(), StatusCode::UNAUTHORIZED);
+    let limited = ping.get(ping.at(&path)).send().await?;
+    assert_eq!(limited.status(), StatusCode::TOO_MANY_REQUESTS, "lists use the licence's rate as well");
+    let records = ping.simulator.requests();
+    assert!(records.iter().all(|record| record.is_api() && !record.is_post() && record.method == "GET"));
+    let counts = ping.simulator.counts();
+    assert_eq!((counts.reads, counts.posts, counts.limited, counts.effects), (3, 0, 1, 0));
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_list_meets_the_faults_of_reads() -> Tested {
+    let ping = start(Settings::default()).await?;
+    let path = format!("/v1/environments/{}/users/{}/devices", example().environment, example().user);
+    let post = Plan::new([Fault::status(500)]);
+    let read = Plan::new([Fault::status(503)]).on(On::Get).environment(example().environment);
+    ping.simulator.plan(post);
+    ping.simulator.plan(read);
+    assert_eq!(ping.get(ping.at(&path)).send().await?.status(), StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(ping.get(ping.at(&path)).send().await?.status(), StatusCode::OK);
+    assert_eq!(ping.unblocked(example()).await?.status(), StatusCode::INTERNAL_SERVER_ERROR);
     Ok(())
 }
 

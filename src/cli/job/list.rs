@@ -97,6 +97,7 @@ impl List {
             caller: self.caller.clone().unwrap_or_default(),
             ticket: self.ticket.clone().unwrap_or_default(),
             page_size: 0,
+            batch_id: String::new(),
             page_token: String::new(),
         }
     }

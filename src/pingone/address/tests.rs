@@ -71,11 +71,11 @@ fn a_device_is_addressed_as_the_documentation_does() -> Result<(), Box<dyn Error
         user: UserId::parse("b30ac647-e33e-464f-a6ea-0275082d4c26")?,
         device: DeviceId::parse("6697f628-7712-4e71-b52b-920ba0635020")?,
     };
-    assert_eq!(
-        Region::Eu.api_path().device(&device).as_str(),
-        "https://api.pingone.eu/v1/environments/abfba8f6-49eb-49f5-a5d9-80ad5c98f9f6\
-         /users/b30ac647-e33e-464f-a6ea-0275082d4c26/devices/6697f628-7712-4e71-b52b-920ba0635020"
-    );
+    let devices = "https://api.pingone.eu/v1/environments/abfba8f6-49eb-49f5-a5d9-80ad5c98f9f6\
+                   /users/b30ac647-e33e-464f-a6ea-0275082d4c26/devices";
+    let api = Region::Eu.api_path();
+    assert_eq!(api.devices(device.environment, device.user).as_str(), devices);
+    assert_eq!(api.device(&device).as_str(), format!("{devices}/6697f628-7712-4e71-b52b-920ba0635020"));
     Ok(())
 }
 

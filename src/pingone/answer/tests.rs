@@ -157,6 +157,37 @@ fn reading_wants_a_body_and_allows_a_blocked_device() -> Tested {
 }
 
 #[test]
+fn a_list_is_taken_whole_and_only_of_the_user_asked_for() -> Tested {
+    let listed = |devices: Value| text(json!({ "_embedded": { "devices": devices }, "_links": {} }));
+    let few = Some(RetryHint::BackoffFew);
+    let never = Some(RetryHint::Never);
+    let next = json!({ "next": { "href": "https://api.pingone.eu/v1/environments?cursor=2" } });
+    let ours = json!({ "id": DEVICE, "user": { "id": USER }, "block": { "status": "BLOCKED" } });
+    for (body, refused) in [
+        (listed(json!([])), None),
+        (listed(json!([ours, { "id": "x" }])), None),
+        (text(json!({ "size": 0 })), None),
+        (listed(json!([ours, { "id": USER, "user": { "id": DEVICE } }])), never),
+        (listed(json!([{ "id": USER, "environment": { "id": DEVICE } }])), never),
+        (text(json!({ "_embedded": { "devices": [ours] }, "_links": next })), never),
+        (text(ours), few),
+        (text("[]"), few),
+        (text("{}"), few),
+        (text(""), few),
+        (text(HTML), few),
+        (Body::TooLarge, few),
+        (Body::CutOff, few),
+        (Body::Late, Some(RetryHint::Backoff)),
+        (text(json!({ "code": "UNEXPECTED_ERROR" })), Some(RetryHint::Backoff)),
+    ] {
+        let shown = format!("{body:?}");
+        let meant = meaning(Call::List, &answer(200, &[], body)?)?;
+        assert_eq!(meant.err().map(|failure| failure.hint), refused, "{shown}");
+    }
+    Ok(())
+}
+
+#[test]
 fn without_an_answer_the_message_says_whether_anything_was_sent() {
     let not_sent = lost(Call::Unblock, &Lost::NotSent("Connection refused".to_owned()));
     assert_eq!((not_sent.reason, not_sent.hint), (Reason::Unavailable, RetryHint::Backoff));
