@@ -80,6 +80,9 @@ create table batch_target (
     check ((rejection is null) = (message is null))
 );
 
+-- Rows by user, by the job that looks the user's devices up.
+create index batch_lookup on batch_target (lane, job_id) where device_id is null;
+
 -- What changed in a batch's counts: appended by whoever changed it, folded into the batch by its owner.
 create table batch_delta (
     lane      smallint not null,

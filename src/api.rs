@@ -1,6 +1,8 @@
 //! gRPC: the contract's services on top of the engine, the store and the watch.
 
+mod batch_results;
 mod batch_service;
+mod bulk;
 mod convert;
 mod deadline;
 mod device_service;

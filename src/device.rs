@@ -67,11 +67,6 @@ id! {
     DeviceId
 }
 
-impl DeviceId {
-    /// Stands for all of a user's devices: a job with it lists them. PingOne gives no device this id, nor may a caller.
-    pub const EVERY: Self = Self(Uuid::nil());
-}
-
 pub(crate) fn parse_hyphenated(text: &str) -> Result<Uuid, InvalidId> {
     let invalid = || InvalidId { given: text.chars().take(64).collect() };
     match text.len() {

@@ -21,6 +21,7 @@ mod lanes;
 mod learn;
 mod licence;
 mod look;
+mod lookup;
 mod pause;
 mod publish;
 mod rehearsal;

@@ -21,7 +21,10 @@ mod submit;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-pub use batch::{Appended, BatchFilter, BatchKey, Opened, Place as TargetPlace, Published, RetryWish, TargetRow, Unfit};
+pub use batch::{
+    Appended, BatchFilter, BatchKey, Found, Opened, Place as TargetPlace, Published, RetryWish, TargetRow,
+    Unfit,
+};
 pub use claim::{Candidate, Claim, Head, LEASE, Place, SEND_WINDOW, Stretch, Swept};
 pub use complete::{ReadFirst, Succeeded, Unsent};
 pub use connect::{Access, Migrated, PLANNING, Store};

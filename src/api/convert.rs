@@ -138,7 +138,7 @@ fn attempt(attempt: Attempt) -> v1::Attempt {
     }
 }
 
-fn error(failure: Failure) -> v1::JobError {
+pub(super) fn error(failure: Failure) -> v1::JobError {
     v1::JobError {
         reason: failure.reason.name().to_owned(),
         message: failure.message,

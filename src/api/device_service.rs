@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use tokio::time::Instant;
-use tonic::{Request, Response, Status};
+use tonic::{Request, Response, Status, Streaming};
 
 use super::{
-    Services, convert,
+    Services, bulk, convert,
     deadline::Deadline,
     fields::{Fields, ON_BEHALF_OF_AT_MOST, REASON_AT_MOST, TICKET_AT_MOST},
     status::{self, ErrorReason},
@@ -59,21 +59,20 @@ impl DeviceService for Services {
         Ok(Response::new(v1::UnblockResponse { job: Some(job), replayed }))
     }
 
-    type BulkUnblockStream =
-        std::pin::Pin<Box<dyn futures_util::Stream<Item = Result<v1::BulkUnblockResponse, Status>> + Send>>;
+    type BulkUnblockStream = bulk::Acknowledgements;
 
     async fn bulk_unblock(
         &self,
-        _: Request<tonic::Streaming<v1::BulkUnblockRequest>>,
+        request: Request<Streaming<v1::BulkUnblockRequest>>,
     ) -> Result<Response<Self::BulkUnblockStream>, Status> {
-        Err(Status::unimplemented("not yet"))
+        Ok(self.upload(request))
     }
 
     async fn append_batch_targets(
         &self,
-        _: Request<v1::AppendBatchTargetsRequest>,
+        request: Request<v1::AppendBatchTargetsRequest>,
     ) -> Result<Response<v1::AppendBatchTargetsResponse>, Status> {
-        Err(Status::unimplemented("not yet"))
+        self.append(request.into_inner()).await.map(Response::new)
     }
 
     async fn list_user_devices(

@@ -8,6 +8,7 @@ use tonic_types::FieldViolation;
 
 use super::status;
 use crate::{
+    batch,
     device::{DeviceId, DeviceRef, EnvironmentId, InvalidId, UserId},
     job::{JobId, Priority, State},
     proto::v1,
@@ -67,6 +68,28 @@ impl Fields {
             return None;
         }
         device
+    }
+
+    /// An environment in a field of another name.
+    pub(super) fn filled_environment(&mut self, field: &str, given: &str) -> Option<EnvironmentId> {
+        self.id(field, given, EnvironmentId::parse)
+    }
+
+    /// The caller's name for a batch.
+    pub(super) fn batch_id(&mut self, field: &str, given: String) -> String {
+        let length = given.chars().count();
+        if !(1..=REQUEST_ID_AT_MOST).contains(&length) || given.chars().any(char::is_control) {
+            self.wrong(field, "give 1 to 128 printable characters, such as the name of the file");
+        }
+        given
+    }
+
+    pub(super) fn batch_states(&mut self, given: &[i32]) -> Vec<batch::State> {
+        let known = |number: &i32| i16::try_from(*number).ok().and_then(batch::State::from_number);
+        if let Some(unknown) = given.iter().find(|number| known(number).is_none()) {
+            self.wrong("states", format!("{unknown} is no state: give 1 to 6"));
+        }
+        given.iter().filter_map(known).collect()
     }
 
     pub(super) fn job(&mut self, given: &str) -> Option<JobId> {

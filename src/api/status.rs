@@ -36,14 +36,28 @@ pub enum ErrorReason {
     DeadlinePassed,
     /// The request id stands for another request.
     RequestIdReused,
+    /// The batch id stands for another batch.
+    BatchIdReused,
+    /// A row was recorded before, and otherwise.
+    OffsetConflict,
+    /// Rows before these are missing.
+    OffsetGap,
+    /// The seal counts other rows than were recorded.
+    CountMismatch,
+    /// A newer stream writes this batch.
+    UploadSuperseded,
     /// There is no such job.
     JobNotFound,
+    /// There is no such batch.
+    BatchNotFound,
     /// PingOne never described this device to this service.
     DeviceNeverSeen,
     /// This service does not send for the environment.
     EnvironmentNotServed,
     /// The job's state does not allow it.
     JobStateConflict,
+    /// The batch's state does not allow it.
+    BatchStateConflict,
     /// Too many calls at once.
     QueueFull,
     /// Postgres is not available.
@@ -58,17 +72,24 @@ pub enum ErrorReason {
 
 impl ErrorReason {
     /// Every reason, for tables and tests.
-    pub const ALL: [Self; 22] = [
+    pub const ALL: [Self; 29] = [
         Self::FieldInvalid,
         Self::PageTokenInvalid,
         Self::MethodUnknown,
         Self::MessageTooLarge,
         Self::DeadlinePassed,
         Self::RequestIdReused,
+        Self::BatchIdReused,
+        Self::OffsetConflict,
+        Self::OffsetGap,
+        Self::CountMismatch,
+        Self::UploadSuperseded,
         Self::JobNotFound,
+        Self::BatchNotFound,
         Self::DeviceNeverSeen,
         Self::EnvironmentNotServed,
         Self::JobStateConflict,
+        Self::BatchStateConflict,
         Self::QueueFull,
         Self::StoreUnavailable,
         Self::Draining,
@@ -93,10 +114,17 @@ impl ErrorReason {
             Self::MessageTooLarge => "MESSAGE_TOO_LARGE",
             Self::DeadlinePassed => "DEADLINE_PASSED",
             Self::RequestIdReused => "REQUEST_ID_REUSED",
+            Self::BatchIdReused => "BATCH_ID_REUSED",
+            Self::OffsetConflict => "OFFSET_CONFLICT",
+            Self::OffsetGap => "OFFSET_GAP",
+            Self::CountMismatch => "COUNT_MISMATCH",
+            Self::UploadSuperseded => "UPLOAD_SUPERSEDED",
             Self::JobNotFound => "JOB_NOT_FOUND",
+            Self::BatchNotFound => "BATCH_NOT_FOUND",
             Self::DeviceNeverSeen => "DEVICE_NEVER_SEEN",
             Self::EnvironmentNotServed => "ENVIRONMENT_NOT_SERVED",
             Self::JobStateConflict => "JOB_STATE_CONFLICT",
+            Self::BatchStateConflict => "BATCH_STATE_CONFLICT",
             Self::QueueFull => "QUEUE_FULL",
             Self::StoreUnavailable => "STORE_UNAVAILABLE",
             Self::Draining => "DRAINING",
@@ -109,14 +137,26 @@ impl ErrorReason {
     #[must_use]
     pub const fn code(self) -> Code {
         match self {
-            Self::FieldInvalid | Self::PageTokenInvalid | Self::RequestIdReused => Code::InvalidArgument,
+            Self::FieldInvalid | Self::PageTokenInvalid | Self::RequestIdReused | Self::BatchIdReused => {
+                Code::InvalidArgument
+            }
+            Self::OffsetGap => Code::OutOfRange,
+            Self::UploadSuperseded => Code::Aborted,
             Self::MethodUnknown => Code::Unimplemented,
             Self::MessageTooLarge | Self::QueueFull => Code::ResourceExhausted,
             Self::DeadlinePassed => Code::DeadlineExceeded,
-            Self::JobNotFound | Self::DeviceNeverSeen | Self::Upstream(Reason::NotFound) => Code::NotFound,
+            Self::JobNotFound
+            | Self::BatchNotFound
+            | Self::DeviceNeverSeen
+            | Self::Upstream(Reason::NotFound) => Code::NotFound,
             Self::EnvironmentNotServed
             | Self::JobStateConflict
-            | Self::Upstream(Reason::Forbidden | Reason::Reblocked) => Code::FailedPrecondition,
+            | Self::BatchStateConflict
+            | Self::OffsetConflict
+            | Self::CountMismatch
+            | Self::Upstream(Reason::Forbidden | Reason::Reblocked | Reason::NoBlockedDevice) => {
+                Code::FailedPrecondition
+            }
             Self::StoreUnavailable
             | Self::Draining
             | Self::Upstream(
@@ -136,6 +176,7 @@ impl ErrorReason {
     pub const fn again(self) -> &'static str {
         match self {
             Self::DeadlinePassed => "yes, with the same request_id",
+            Self::OffsetGap => "no: from the next_offset that the batch says",
             Self::StoreUnavailable | Self::Draining | Self::QueueFull => {
                 "yes, with the same request_id, after RetryInfo"
             }

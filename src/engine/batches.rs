@@ -81,7 +81,12 @@ impl Control {
     ///
     /// # Errors
     /// [`StoreError`] as [`Store::move_batch`](crate::store::Store::move_batch).
-    pub async fn pause_batch(&self, batch: &Batch, caller: &Caller, reason: &str) -> Result<bool, StoreError> {
+    pub async fn pause_batch(
+        &self,
+        batch: &Batch,
+        caller: &Caller,
+        reason: &str,
+    ) -> Result<bool, StoreError> {
         let from = [State::Uploading, State::Running, State::Paused];
         let why = because("paused", caller, reason);
         let paused = self.0.store.move_batch(key(batch), &from, State::Paused, &why).await?;
@@ -103,7 +108,12 @@ impl Control {
     ///
     /// # Errors
     /// [`StoreError`] as [`Store::move_batch`](crate::store::Store::move_batch).
-    pub async fn cancel_batch(&self, batch: &Batch, caller: &Caller, reason: &str) -> Result<bool, StoreError> {
+    pub async fn cancel_batch(
+        &self,
+        batch: &Batch,
+        caller: &Caller,
+        reason: &str,
+    ) -> Result<bool, StoreError> {
         let from = [State::Uploading, State::Running, State::Paused, State::Cancelling];
         let why = because("cancelled", caller, reason);
         if !self.0.store.move_batch(key(batch), &from, State::Cancelling, &why).await? {

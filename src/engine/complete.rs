@@ -1,12 +1,12 @@
 //! Saves the results of attempts, many in one commit. Nothing is forgotten while Postgres is away: permits are held meanwhile, so
 //! claiming stops before saving does.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use time::OffsetDateTime;
 use tokio::{sync::mpsc, time::Instant};
 
-use super::{Core, desk::priority_of, gather::Groups, send::Attempt};
+use super::{Core, desk::priority_of, gather::Groups, lookup, send::Attempt};
 use crate::{
     job::{self, Confirmed, JobId, Priority, State},
     store::{Ending, Failed, ReadFirst, StoreError, Succeeded, Unsent},
@@ -161,7 +161,7 @@ impl Group {
         }
         let (succeeded, attempts) = &self.succeeded;
         if !succeeded.is_empty() {
-            let ended = core.store.complete_succeeded(succeeded).await?;
+            let ended = save_succeeded(core, succeeded, attempts).await?;
             saved.ended = succeeded.iter().map(|entry| ended.get(&entry.claim.id).copied()).collect();
             let others = answering_others(core, succeeded, attempts, &self.unsent.1);
             if !others.is_empty() {
@@ -216,6 +216,35 @@ impl Group {
         core.hints.returned(lost);
         core.wake.notify_one();
     }
+}
+
+/// When each ended. Lookups of batches become a job for each device found.
+async fn save_succeeded(
+    core: &Core,
+    succeeded: &[Succeeded],
+    attempts: &[Attempt],
+) -> Result<HashMap<JobId, OffsetDateTime>, StoreError> {
+    let mut ended = HashMap::new();
+    let mut others = Vec::with_capacity(succeeded.len());
+    for (entry, attempt) in succeeded.iter().zip(attempts) {
+        if !lookup::is_of_batch(&attempt.job) {
+            others.push(entry);
+            continue;
+        }
+        let found = lookup::found(&attempt.job, &entry.snapshot);
+        if let Some(at) = core.store.expand(entry, attempt.job.flow, &found).await? {
+            ended.insert(entry.claim.id, at);
+            core.tell_of(attempt.job.device.environment);
+        }
+    }
+    if others.len() == succeeded.len() {
+        return core.store.complete_succeeded(succeeded).await;
+    }
+    let others: Vec<Succeeded> = others.into_iter().cloned().collect();
+    if !others.is_empty() {
+        ended.extend(core.store.complete_succeeded(&others).await?);
+    }
+    Ok(ended)
 }
 
 trait Paired {

@@ -105,10 +105,12 @@ fn apply(core: &Arc<Core>, batches: &[Batch]) {
     let mut opened = false;
     let mut board = core.board();
     for (environment, desk) in board.iter_mut() {
-        let of: Vec<&Batch> = batches.iter().filter(|batch| batch.header.environment == environment).collect();
+        let of: Vec<&Batch> =
+            batches.iter().filter(|batch| batch.header.environment == environment).collect();
         desk.flows.retain(|flow, _| {
             *flow <= Priority::Bulk.flow()
-                || BatchNumber::of_flow(*flow).is_some_and(|number| of.iter().any(|batch| batch.number == number))
+                || BatchNumber::of_flow(*flow)
+                    .is_some_and(|number| of.iter().any(|batch| batch.number == number))
         });
         for batch in of {
             let (canary, rest) = batch.sends();
@@ -148,11 +150,7 @@ pub(super) async fn cancel(core: &Core, batch: &Batch) -> Result<(), StoreError>
     Ok(())
 }
 
-async fn publish(
-    core: &Core,
-    batches: &[Batch],
-    rates: &HashMap<BatchKey, f64>,
-) -> Result<(), StoreError> {
+async fn publish(core: &Core, batches: &[Batch], rates: &HashMap<BatchKey, f64>) -> Result<(), StoreError> {
     let mut published = Vec::new();
     for batch in batches {
         let environment = batch.header.environment;

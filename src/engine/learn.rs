@@ -8,6 +8,7 @@ use super::{
     Core,
     complete::{Finished, Outcome},
     gate::{Reopened, Started},
+    lookup,
     send::{Asked, Attempt, return_unsent},
 };
 use crate::{
@@ -33,6 +34,24 @@ pub(super) fn conclude(
             } else {
                 answered(core, environment)
             }
+            let (http_status, correlation_id) = (answer.http_status, answer.correlation_id);
+            if let Some(failure) =
+                lookup::nothing_to_unblock(&attempt.job, &snapshot, http_status, correlation_id.clone())
+            {
+                tracing::info!(job.id = %claim.id, environment.id = %environment, "{}", failure.message);
+                let failed = Failed {
+                    claim,
+                    device,
+                    started_at,
+                    duration,
+                    read,
+                    probe: false,
+                    failure,
+                    hold: None,
+                    learned_rate: None,
+                };
+                return Finished { result: Outcome::Failed(failed), first, attempt };
+            }
             tracing::info!(
                 job.id = %claim.id, environment.id = %environment, attempt = claim.attempt, read,
                 duration_ms = duration.as_millis(), "{}", if device.is_every() { "listed" } else { "unblocked" }
@@ -42,8 +61,8 @@ pub(super) fn conclude(
                 device,
                 started_at,
                 duration,
-                http_status: answer.http_status.unwrap_or_default(),
-                correlation_id: answer.correlation_id,
+                http_status: http_status.unwrap_or_default(),
+                correlation_id,
                 snapshot,
                 read,
             };

@@ -23,11 +23,13 @@ pub enum Reason {
     Protocol,
     /// The device was blocked anew after the request was made: left alone on purpose.
     Reblocked,
+    /// Of a user whose devices were looked up for a batch, none is blocked.
+    NoBlockedDevice,
 }
 
 impl Reason {
     /// Every reason, for tables and tests.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::NotFound,
         Self::Forbidden,
         Self::Rejected,
@@ -37,6 +39,7 @@ impl Reason {
         Self::CredentialRefused,
         Self::Protocol,
         Self::Reblocked,
+        Self::NoBlockedDevice,
     ];
 
     /// The name in the contract (`Job.error.reason`) and in the store.
@@ -52,6 +55,7 @@ impl Reason {
             Self::CredentialRefused => "UPSTREAM_CREDENTIAL_REFUSED",
             Self::Protocol => "UPSTREAM_PROTOCOL",
             Self::Reblocked => "DEVICE_REBLOCKED",
+            Self::NoBlockedDevice => "NO_BLOCKED_DEVICE",
         }
     }
 

@@ -2,6 +2,7 @@
 //! them in `keep`.
 
 mod append;
+mod expand;
 mod keep;
 mod results;
 mod steer;
@@ -18,6 +19,7 @@ use crate::{
 };
 
 pub use append::{Appended, Unfit};
+pub use expand::Found;
 pub use keep::Published;
 pub use results::{Place, TargetRow};
 pub use steer::RetryWish;
@@ -116,7 +118,9 @@ impl Store {
         )
         .fetch_optional(&self.pool)
         .await?;
-        upload.ok_or_else(|| StoreError::Corrupt(format!("batch {} went as it was opened", key.number.number())))
+        upload.ok_or_else(|| {
+            StoreError::Corrupt(format!("batch {} went as it was opened", key.number.number()))
+        })
     }
 
     /// The batch of that name.
@@ -262,8 +266,9 @@ struct Row {
 impl Row {
     fn into_batch(self) -> Result<Batch, StoreError> {
         let count = |stored: i64| u64::try_from(stored).unwrap_or_default();
-        let state = State::from_number(self.state)
-            .ok_or_else(|| StoreError::Corrupt(format!("batch {} is in state {}", self.batch_id, self.state)))?;
+        let state = State::from_number(self.state).ok_or_else(|| {
+            StoreError::Corrupt(format!("batch {} is in state {}", self.batch_id, self.state))
+        })?;
         Ok(Batch {
             number: BatchNumber::from_stored(self.number),
             header: Header {

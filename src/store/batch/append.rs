@@ -212,7 +212,9 @@ async fn conflict(
         key.lane.number(),
         key.number.number(),
         i64::try_from(offset).unwrap_or(i64::MAX),
-        i64::try_from(offset).unwrap_or(i64::MAX).saturating_add(i64::try_from(targets.len()).unwrap_or(i64::MAX)),
+        i64::try_from(offset)
+            .unwrap_or(i64::MAX)
+            .saturating_add(i64::try_from(targets.len()).unwrap_or(i64::MAX)),
     )
     .fetch_all(connection)
     .await?;
@@ -264,6 +266,15 @@ async fn record_jobs(
         canary_left = canary_left.saturating_sub(1);
         jobs.push((job, *named, flow));
     }
+    insert_jobs(connection, key, &jobs).await
+}
+
+/// Records jobs of the batch, each in its flow; says which are new.
+pub(super) async fn insert_jobs(
+    connection: &mut PgConnection,
+    key: BatchKey,
+    jobs: &[(JobId, Named, i64)],
+) -> Result<HashSet<JobId>, StoreError> {
     if jobs.is_empty() {
         return Ok(HashSet::new());
     }
@@ -286,10 +297,10 @@ async fn record_jobs(
         "#,
         key.lane.number(),
         key.number.number(),
-        &column(&jobs, |(job, _, _)| job.as_uuid()),
-        &column(&jobs, |(_, named, _)| named.user.as_uuid()),
-        &column(&jobs, |(_, named, _)| named.device.as_uuid()),
-        &column(&jobs, |(_, _, flow)| *flow),
+        &column(jobs, |(job, _, _)| job.as_uuid()),
+        &column(jobs, |(_, named, _)| named.user.as_uuid()),
+        &column(jobs, |(_, named, _)| named.device.as_uuid()),
+        &column(jobs, |(_, _, flow)| *flow),
     )
     .fetch_all(connection)
     .await?;

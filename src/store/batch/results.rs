@@ -38,6 +38,12 @@ pub struct TargetRow {
 }
 
 impl TargetRow {
+    /// Whether it has its final result.
+    #[must_use]
+    pub fn has_ended(&self) -> bool {
+        self.target.named.is_err() || self.state.is_some_and(State::is_final)
+    }
+
     /// A row by user that became others: those say what became of it.
     #[must_use]
     pub fn stands_for_others(&self) -> bool {

@@ -1,0 +1,186 @@
+//! Streams what became of each row of a batch, in the order of their offsets.
+
+use std::{pin::Pin, time::Duration};
+
+use tokio::{sync::mpsc, time::Instant};
+use tokio_stream::{Stream, wrappers::ReceiverStream};
+use tonic::Status;
+
+use super::{STREAM_AT_MOST, Services, convert, deadline, status};
+use crate::{
+    batch::{Batch, Target},
+    device::{DeviceId, DeviceRef},
+    job::{Reason, State},
+    proto::v1::{self, target_result::Outcome},
+    store::{BatchKey, TargetPlace, TargetRow},
+};
+
+/// Rows read at once.
+const AT_ONCE: u32 = 500;
+/// Who follows looks this often for what has not ended.
+const LOOK_EVERY: Duration = Duration::from_millis(250);
+
+pub(super) type Results = Pin<Box<dyn Stream<Item = Result<v1::StreamBatchResultsResponse, Status>> + Send>>;
+type Sender = mpsc::Sender<Result<v1::StreamBatchResultsResponse, Status>>;
+
+/// Which results.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Wish {
+    pub(super) from: u64,
+    pub(super) failures_only: bool,
+    pub(super) follow: bool,
+}
+
+impl Services {
+    pub(super) fn results(&self, batch: Batch, wish: Wish, deadline: Option<Instant>) -> Results {
+        let (sender, receiver) = mpsc::channel(2);
+        let services = self.clone();
+        tokio::spawn(async move {
+            if let Err(end) = services.send_results(batch, wish, deadline, &sender).await {
+                let _ = sender.send(Err(end)).await;
+            }
+        });
+        Box::pin(ReceiverStream::new(receiver))
+    }
+
+    async fn send_results(
+        &self,
+        mut batch: Batch,
+        wish: Wish,
+        deadline: Option<Instant>,
+        sender: &Sender,
+    ) -> Result<(), Status> {
+        let polite_end = Instant::now() + STREAM_AT_MOST;
+        let environment = batch.header.environment;
+        let key = BatchKey { lane: environment.lane(), number: batch.number };
+        let mut from: TargetPlace = (wish.from, 0);
+        loop {
+            let rows = self.store.find_target_rows(environment, key, from, AT_ONCE).await;
+            let rows = rows.map_err(|error| status::store(&error))?;
+            let full = rows.len() == AT_ONCE as usize;
+            let ready = match wish.follow {
+                true => rows.iter().take_while(|row| row.has_ended()).count(),
+                false => rows.len(),
+            };
+            let whole = ready == rows.len();
+            if let Some(last) = rows[..ready].last() {
+                from = (last.place.0, last.place.1 + 1);
+            }
+            let answer = page(&batch, &rows[..ready], from, full, wish.failures_only);
+            if let Some(answer) = answer
+                && sender.send(Ok(answer)).await.is_err()
+            {
+                return Ok(());
+            }
+            if full && whole {
+                continue;
+            }
+            if !wish.follow || (whole && batch.state.is_final()) {
+                return Ok(());
+            }
+            tokio::select! {
+                () = tokio::time::sleep(LOOK_EVERY) => {}
+                () = sender.closed() => return Ok(()),
+                () = self.draining.cancelled() => return Err(status::draining()),
+                () = tokio::time::sleep_until(deadline.map_or(polite_end, |at| at.min(polite_end))) => {
+                    let passed = deadline.is_some_and(|at| at <= polite_end);
+                    return Err(if passed { deadline::passed() } else { status::draining() });
+                }
+            }
+            // Read before the rows: once it has ended, no row can come that is not seen.
+            batch = self.whole(&batch).await?;
+        }
+    }
+}
+
+/// Some results; nothing where there is nothing to say.
+fn page(
+    batch: &Batch,
+    rows: &[TargetRow],
+    next: TargetPlace,
+    within: bool,
+    failures_only: bool,
+) -> Option<v1::StreamBatchResultsResponse> {
+    let results: Vec<v1::TargetResult> = rows
+        .iter()
+        .filter(|row| !row.stands_for_others())
+        .map(|row| result(batch, row))
+        .filter(|result| !failures_only || !went_well(result))
+        .collect();
+    // A row by user may go on in the next message: whoever resumes gets it again from its start.
+    let next_offset = next.0 + u64::from(!within && next.1 > 0);
+    (!results.is_empty()).then(|| v1::StreamBatchResultsResponse {
+        results,
+        next_offset: i64::try_from(next_offset).unwrap_or(i64::MAX),
+    })
+}
+
+fn went_well(result: &v1::TargetResult) -> bool {
+    result.state() == v1::job::State::Succeeded
+}
+
+fn result(batch: &Batch, row: &TargetRow) -> v1::TargetResult {
+    let Target { named, client_reference } = &row.target;
+    let (user_id, device_id) = match named {
+        Ok(named) if named.device == DeviceId::EVERY => (named.user.to_string(), String::new()),
+        Ok(named) => (named.user.to_string(), named.device.to_string()),
+        Err(refused) => (refused.user.clone(), refused.device.clone()),
+    };
+    let error = match named {
+        Err(refused) => Some(v1::JobError {
+            reason: refused.reason.clone(),
+            message: refused.message.clone(),
+            ..v1::JobError::default()
+        }),
+        Ok(_) => row.error.clone().map(convert::error),
+    };
+    let device = named.as_ref().ok().zip(row.snapshot.as_ref()).map(|(named, snapshot)| {
+        let named =
+            DeviceRef { environment: batch.header.environment, user: named.user, device: named.device };
+        convert::device(&named, snapshot)
+    });
+    let (sub, sent_device) = match row.place.1 {
+        0 => (0, device_id),
+        sub => (sub, String::new()),
+    };
+    let device_of_sub = if sub > 0 {
+        named.as_ref().map(|named| named.device.to_string()).unwrap_or_default()
+    } else {
+        String::new()
+    };
+    v1::TargetResult {
+        offset: i64::try_from(row.place.0).unwrap_or(i64::MAX),
+        target: Some(v1::BatchTarget {
+            user_id,
+            device_id: sent_device,
+            client_reference: client_reference.clone(),
+        }),
+        job_id: row.job.map(|job| job.to_string()).unwrap_or_default(),
+        state: row.state.map_or(0, |state| i32::from(state.number())),
+        error,
+        attempt_count: i32::try_from(row.attempts).unwrap_or(i32::MAX),
+        complete_time: row.completed_at.map(convert::timestamp),
+        block_status: device.as_ref().map(|device| device.block_status.clone()).unwrap_or_default(),
+        lock_status: device.as_ref().map(|device| device.lock_status.clone()).unwrap_or_default(),
+        lock_expire_time: device.and_then(|device| device.lock_expire_time),
+        outcome: outcome(row).into(),
+        device_id: device_of_sub,
+        sub_index: i32::try_from(sub).unwrap_or(i32::MAX),
+    }
+}
+
+fn outcome(row: &TargetRow) -> Outcome {
+    if row.target.named.is_err() {
+        return Outcome::Rejected;
+    }
+    let none_blocked = row.error.as_ref().is_some_and(|error| error.reason == Reason::NoBlockedDevice);
+    match row.state {
+        Some(_) if row.duplicate => Outcome::Duplicate,
+        None | Some(State::Pending | State::Running) => Outcome::Pending,
+        Some(State::Succeeded) => Outcome::Unblocked,
+        Some(State::Failed) if none_blocked => Outcome::NoneBlocked,
+        Some(State::Failed) => Outcome::Failed,
+        Some(State::Cancelled) => Outcome::Cancelled,
+        Some(State::Expired) => Outcome::Expired,
+    }
+}
