@@ -56,6 +56,7 @@ pub(super) fn job(screen: &Screen, job: &v1::Job) -> String {
     rows.text("reason", &job.reason);
     rows.text("ticket", &job.ticket);
     rows.text("request id", &job.request_id);
+    rows.text("batch", &job.batch_id);
     rows.time("created", job.create_time);
     rows.time("cancel asked", job.cancel_requested_time);
     rows.time("completed", job.complete_time);
@@ -213,7 +214,7 @@ pub(super) fn table(screen: &Screen) -> Table {
     table
 }
 
-fn drawn(table: &mut Table) -> String {
+pub(super) fn drawn(table: &mut Table) -> String {
     table.column_iter_mut().for_each(|column| {
         column.set_padding((0, 2));
     });
@@ -244,7 +245,7 @@ pub(super) fn abridged(id: &str) -> String {
     }
 }
 
-fn short_time(at: Timestamp) -> String {
+pub(super) fn short_time(at: Timestamp) -> String {
     let format = format_description!("[year]-[month]-[day] [hour]:[minute]");
     instant(at).and_then(|at| at.format(format).ok()).unwrap_or_else(|| at.to_string())
 }

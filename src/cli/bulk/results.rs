@@ -1,0 +1,137 @@
+//! What became of every row, in the order of the file, however many batches it became.
+
+use std::path::Path;
+
+use super::{
+    input::{Input, Rows},
+    plan::Planned,
+};
+use crate::{
+    cli::{
+        batch::{row::is_unblocked, sink::Sink, stream::Results},
+        client::Client,
+        error::Error,
+        screen::Screen,
+    },
+    device::EnvironmentId,
+    proto::v1::StreamBatchResultsRequest,
+};
+
+/// Writes the results of all batches to `out`. How many lines it has.
+///
+/// # Errors
+/// What the server refuses, a server that stays away, a file that can not be written.
+pub(super) async fn write(
+    client: &Client,
+    screen: &Screen,
+    input: &Input,
+    planned: &[Planned],
+    out: &Path,
+    failures_only: bool,
+) -> Result<i64, Error> {
+    let mut sink = Sink::open(out, false)?;
+    let mut order = Order::of(input, planned);
+    let mut batches: Vec<Batch<'_>> =
+        planned.iter().map(|one| Batch { planned: one, next: 0, results: None }).collect();
+    while let Some(at) = order.next()? {
+        let batch = &mut batches[at];
+        let environment_id = &batch.planned.header.environment_id;
+        // Only now: a server has no patience with many streams that nobody reads.
+        let results = batch.results.get_or_insert_with(|| results_of(client, batch.planned, failures_only));
+        while results.peek(screen).await?.is_some_and(|result| result.offset <= batch.next) {
+            let result = results.next(screen).await?.expect("it was just there");
+            if !(failures_only && is_unblocked(&result)) {
+                sink.write(environment_id, &result)?;
+            }
+        }
+        batch.next += 1;
+        if batch.next == batch.planned.part.rows {
+            batch.results = None;
+        }
+    }
+    sink.finish()
+}
+
+struct Batch<'a> {
+    planned: &'a Planned,
+    /// The row that comes next.
+    next: i64,
+    results: Option<Results<'a>>,
+}
+
+fn results_of<'a>(client: &'a Client, planned: &Planned, failures_only: bool) -> Results<'a> {
+    let request = StreamBatchResultsRequest {
+        environment_id: planned.header.environment_id.clone(),
+        batch_id: planned.header.batch_id.clone(),
+        start_offset: 0,
+        failures_only,
+        follow: false,
+    };
+    Results::of(client, request, planned.part.rows)
+}
+
+/// To which batch each row of the file belongs, from the first to the last.
+enum Order<'a> {
+    /// All to the same: nobody needs to read the file for that.
+    One {
+        left: i64,
+    },
+    Several {
+        rows: Rows<'a>,
+        environments: Vec<EnvironmentId>,
+    },
+}
+
+impl<'a> Order<'a> {
+    fn of(input: &'a Input, planned: &[Planned]) -> Self {
+        match planned {
+            [one] => Self::One { left: one.part.rows },
+            several => {
+                let environments = several.iter().map(|one| one.part.environment).collect();
+                Self::Several { rows: input.rows(), environments }
+            }
+        }
+    }
+
+    fn next(&mut self) -> Result<Option<usize>, Error> {
+        match self {
+            Self::One { left: 0 } => Ok(None),
+            Self::One { left } => {
+                *left -= 1;
+                Ok(Some(0))
+            }
+            Self::Several { rows, environments } => {
+                while let Some((_, row)) = rows.next()? {
+                    let at =
+                        row.ok().and_then(|row| environments.iter().position(|one| *one == row.environment));
+                    if at.is_some() {
+                        return Ok(at);
+                    }
+                }
+                Ok(None)
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::bulk::{input::tests::input, options::BatchOptions, plan};
+
+    #[test]
+    fn the_order_is_that_of_the_file() -> Result<(), Error> {
+        let environment = |digit: char| format!("{digit}bfba8f6-49eb-49f5-a5d9-80ad5c98f9f6");
+        let order = |digits: &str| -> Result<Vec<usize>, Error> {
+            let row = |digit| format!("{},b30ac647-e33e-464f-a6ea-0275082d4c26\n", environment(digit));
+            let file = format!("environment_id,user_id\n{}", digits.chars().map(row).collect::<String>());
+            let input = input(&file)?;
+            let planned = plan::batches(&input, &BatchOptions::default())?;
+            let mut order = Order::of(&input, &planned);
+            std::iter::from_fn(|| order.next().transpose()).collect()
+        };
+        assert_eq!(order("abacba")?, [0, 1, 0, 2, 1, 0]);
+        assert_eq!(order("aaa")?, [0, 0, 0]);
+        Ok(())
+    }
+}
