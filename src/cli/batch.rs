@@ -82,6 +82,16 @@ pub(super) fn command(server: &ServerOptions, verb: &str, environment_id: &str, 
     server.again(&format!("batch {verb} {environment_id} {}", super::server::shell_word(batch_id)))
 }
 
+/// `1 row was`, `2 rows were`.
+pub(super) fn rows_were(count: i64) -> String {
+    if count == 1 { "1 row was".to_owned() } else { format!("{count} rows were") }
+}
+
+/// Whether `batch retry` would do something.
+pub(super) const fn can_be_retried(batch: &v1::Batch) -> bool {
+    batch.failed_count + batch.expired_count > 0
+}
+
 /// Prints a batch as it stands.
 ///
 /// # Errors

@@ -7,18 +7,19 @@ use std::{
 };
 
 use pingone_unblock::proto::v1::{
+    AppendBatchTargetsRequest, AppendBatchTargetsResponse, BulkUnblockRequest, BulkUnblockResponse,
     CancelJobRequest, CancelJobResponse, Environment, GetDeviceRequest, GetDeviceResponse, GetJobRequest,
     GetJobResponse, Job, ListEnvironmentsRequest, ListEnvironmentsResponse, ListJobsRequest,
-    ListJobsResponse, PauseEnvironmentRequest, PauseEnvironmentResponse, ResumeEnvironmentRequest,
-    ResumeEnvironmentResponse, RetryJobRequest, RetryJobResponse, UnblockRequest, UnblockResponse,
-    WatchJobRequest, WatchJobResponse,
+    ListJobsResponse, ListUserDevicesRequest, ListUserDevicesResponse, PauseEnvironmentRequest,
+    PauseEnvironmentResponse, ResumeEnvironmentRequest, ResumeEnvironmentResponse, RetryJobRequest,
+    RetryJobResponse, UnblockRequest, UnblockResponse, WatchJobRequest, WatchJobResponse,
     device_service_server::{DeviceService, DeviceServiceServer},
     environment_service_server::{EnvironmentService, EnvironmentServiceServer},
     job_service_server::{JobService, JobServiceServer},
 };
 use tokio::{net::TcpListener, task::AbortHandle};
 use tokio_stream::{Stream, StreamExt as _, wrappers::TcpListenerStream};
-use tonic::{Request, Response, Status, async_trait, metadata::MetadataMap, transport::Server};
+use tonic::{Request, Response, Status, Streaming, async_trait, metadata::MetadataMap, transport::Server};
 
 type Answers<T> = Mutex<VecDeque<Result<T, Status>>>;
 
@@ -125,6 +126,29 @@ struct Answering(Arc<Script>);
 
 #[async_trait]
 impl DeviceService for Answering {
+    type BulkUnblockStream = tokio_stream::Empty<Result<BulkUnblockResponse, Status>>;
+
+    async fn bulk_unblock(
+        &self,
+        _: Request<Streaming<BulkUnblockRequest>>,
+    ) -> Result<Response<Self::BulkUnblockStream>, Status> {
+        Err(Status::unimplemented("This server knows no batches."))
+    }
+
+    async fn append_batch_targets(
+        &self,
+        _: Request<AppendBatchTargetsRequest>,
+    ) -> Result<Response<AppendBatchTargetsResponse>, Status> {
+        Err(Status::unimplemented(""))
+    }
+
+    async fn list_user_devices(
+        &self,
+        _: Request<ListUserDevicesRequest>,
+    ) -> Result<Response<ListUserDevicesResponse>, Status> {
+        Err(Status::unimplemented(""))
+    }
+
     async fn unblock(&self, request: Request<UnblockRequest>) -> Result<Response<UnblockResponse>, Status> {
         let (metadata, _, request) = request.into_parts();
         remember(&self.0.unblocks, (metadata, request));

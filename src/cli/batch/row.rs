@@ -54,11 +54,6 @@ pub(in crate::cli) fn cells(environment_id: &str, result: &TargetResult) -> [Str
     .map(|cell| armed(&printable(&cell)).into_owned())
 }
 
-/// Whether its user can not sign in with the device yet, and something can be done about it.
-pub(in crate::cli) fn is_unblocked(result: &TargetResult) -> bool {
-    matches!(Outcome::try_from(result.outcome), Ok(Outcome::Unblocked | Outcome::Duplicate))
-}
-
 /// The outcome in a word; the number of one that this program does not know.
 fn word(result: &TargetResult) -> String {
     match Outcome::try_from(result.outcome) {

@@ -6,10 +6,11 @@ use clap::Args;
 use tokio::time::{Instant, sleep_until};
 
 use super::{
-    BatchName,
+    BatchName, can_be_retried,
     follow::{follow, is_final},
     print,
     progress::{Progress, not_unblocked},
+    rows_were,
 };
 use crate::{
     cli::{
@@ -85,9 +86,11 @@ impl Watch {
         if not_unblocked(batch) == 0 {
             return Exit::Done;
         }
-        screen.headline(Hue::Bad, "error:", &format!("{} rows were not unblocked", not_unblocked(batch)));
+        screen.headline(Hue::Bad, "error:", &format!("{} not unblocked", rows_were(not_unblocked(batch))));
         screen.detail_command("which", &format!("{} --failures-only", command("results")));
-        screen.detail_command("try again", &command("retry"));
+        if can_be_retried(batch) {
+            screen.detail_command("try again", &command("retry"));
+        }
         Exit::Failed
     }
 }

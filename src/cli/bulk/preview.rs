@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::{input::Input, plan::Planned};
 use crate::{
@@ -72,13 +72,16 @@ pub(super) fn show(
             }
             _ => screen.detail("time", "not known: the server names no rate"),
         }
-        batches.push(json!({
+        let mut batch = json!({
             "environmentId": one.header.environment_id,
             "batchId": one.header.batch_id,
             "rowCount": one.part.rows,
             "byUserCount": one.part.by_user,
-            "estimatedSeconds": time.map_or(Value::Null, |time| Value::from(time.as_secs())),
-        }));
+        });
+        if let Some(time) = time {
+            batch["estimatedSeconds"] = time.as_secs().into();
+        }
+        batches.push(batch);
     }
     if screen.is_json() {
         let preview = json!({ "file": input.source.name(), "rowCount": input.row_count(), "invalidCount": invalid,

@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     cli::{
-        batch::{row::is_unblocked, sink::Sink, stream::Results},
+        batch::{sink::Sink, stream::Results},
         client::Client,
         error::Error,
         screen::Screen,
@@ -16,6 +16,9 @@ use crate::{
     device::EnvironmentId,
     proto::v1::StreamBatchResultsRequest,
 };
+
+/// So many are read at the same time: a server allows a connection only so many streams.
+const STREAMS: usize = 32;
 
 /// Writes the results of all batches to `out`. How many lines it has.
 ///
@@ -34,18 +37,20 @@ pub(super) async fn write(
     let mut batches: Vec<Batch<'_>> =
         planned.iter().map(|one| Batch { planned: one, next: 0, results: None }).collect();
     while let Some(at) = order.next()? {
+        if batches[at].results.is_none()
+            && batches.iter().filter(|one| one.results.is_some()).count() == STREAMS
+        {
+            batches.iter_mut().for_each(|one| one.results = None);
+        }
         let batch = &mut batches[at];
-        let environment_id = &batch.planned.header.environment_id;
-        // Only now: a server has no patience with many streams that nobody reads.
-        let results = batch.results.get_or_insert_with(|| results_of(client, batch.planned, failures_only));
-        while results.peek(screen).await?.is_some_and(|result| result.offset <= batch.next) {
+        let (planned, next) = (batch.planned, batch.next);
+        let results = batch.results.get_or_insert_with(|| results_from(client, planned, next, failures_only));
+        while results.peek(screen).await?.is_some_and(|result| result.offset <= next) {
             let result = results.next(screen).await?.expect("it was just there");
-            if !(failures_only && is_unblocked(&result)) {
-                sink.write(environment_id, &result)?;
-            }
+            sink.write(&planned.header.environment_id, &result)?;
         }
         batch.next += 1;
-        if batch.next == batch.planned.part.rows {
+        if batch.next == planned.part.rows {
             batch.results = None;
         }
     }
@@ -59,11 +64,11 @@ struct Batch<'a> {
     results: Option<Results<'a>>,
 }
 
-fn results_of<'a>(client: &'a Client, planned: &Planned, failures_only: bool) -> Results<'a> {
+fn results_from<'a>(client: &'a Client, planned: &Planned, offset: i64, failures_only: bool) -> Results<'a> {
     let request = StreamBatchResultsRequest {
         environment_id: planned.header.environment_id.clone(),
         batch_id: planned.header.batch_id.clone(),
-        start_offset: 0,
+        start_offset: offset,
         failures_only,
         follow: false,
     };

@@ -27,6 +27,9 @@ use crate::{
 /// Uploads at the same time: where one environment's queue is full, another's rows need not wait.
 const UPLOADS: usize = 4;
 
+/// Watches at the same time: a server allows a connection only so many streams.
+const WATCHES: usize = 32;
+
 pub(super) struct Run<'a> {
     pub(super) client: &'a Client,
     pub(super) screen: &'a Screen,
@@ -93,7 +96,7 @@ impl Run<'_> {
             let request = WatchBatchRequest { environment_id, batch_id: one.header.batch_id.clone() };
             follow(self.client, progress, line, request, |batch| self.print(batch))
         });
-        futures_util::future::try_join_all(follows).await
+        stream::iter(follows).buffered(WATCHES).try_collect().await
     }
 
     async fn upload(&self, progress: &Progress<'_>, line: usize, one: &Planned) -> Result<Batch, Error> {
@@ -105,7 +108,9 @@ impl Run<'_> {
             let upload = as_json::upload(&one.header, rows, one.part.rows);
             self.screen.print_json(&json!({ "upload": upload }))
         };
-        Upload::new(self.client, self.input, one).run(progress, line, reached).await
+        let batch = Upload::new(self.client, self.input, one).run(progress, line, reached).await?;
+        progress.batch(line, &batch);
+        Ok(batch)
     }
 
     fn print(&self, batch: &Batch) -> Result<(), Error> {
@@ -132,10 +137,10 @@ impl Run<'_> {
             self.screen.detail("results", &file);
             return Ok(End::Exit(Exit::Done));
         }
-        let were = if failed == 1 { "1 row was".to_owned() } else { format!("{failed} rows were") };
-        self.screen.headline(Hue::Bad, "error:", &format!("{were} not unblocked"));
+        let sentence = format!("{} not unblocked", batch::rows_were(failed));
+        self.screen.headline(Hue::Bad, "error:", &sentence);
         self.screen.detail("results", &file);
-        for one in batches.iter().filter(|one| one.failed_count + one.expired_count > 0) {
+        for one in batches.iter().filter(|one| batch::can_be_retried(one)) {
             self.screen.detail_command("try again", &self.command("retry", one));
         }
         Ok(End::Exit(Exit::Failed))
