@@ -11,14 +11,14 @@ const MOST_CELLS: usize = 64;
 pub(super) struct Cells {
     reader: Reader,
     text: Vec<u8>,
-    ends: [usize; MOST_CELLS],
+    ends: Vec<usize>,
     count: usize,
 }
 
 impl Cells {
     pub(super) fn new() -> Self {
         let reader = ReaderBuilder::new().terminator(Terminator::Any(b'\n')).build();
-        Self { reader, text: Vec::new(), ends: [0; MOST_CELLS], count: 0 }
+        Self { reader, text: Vec::new(), ends: vec![0; MOST_CELLS], count: 0 }
     }
 
     /// Takes `line` apart; it stands without its end, and is given one.

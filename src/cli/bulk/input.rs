@@ -139,6 +139,9 @@ fn add(parts: &mut Vec<Part>, digests: &mut Vec<Sha256>, place: Place, row: &Row
     Ok(())
 }
 
+/// Where a row stands, and the row or what is wrong with it.
+pub(super) type Read = (Place, Result<Row, Vec<Mistake>>);
+
 /// Rows as they are read.
 pub(super) struct Rows<'a> {
     input: &'a Input,
@@ -152,7 +155,7 @@ impl Rows<'_> {
     ///
     /// # Errors
     /// [`Error::Failed`] when the file can not be read any more.
-    pub(super) fn next(&mut self) -> Result<Option<(Place, Result<Row, Vec<Mistake>>)>, Error> {
+    pub(super) fn next(&mut self) -> Result<Option<Read>, Error> {
         let unread = |error: io::Error| Error::Failed(format!("{}: {error}", self.input.source.name()));
         loop {
             let place = self.lines.place();

@@ -147,13 +147,15 @@ impl Shared {
     }
 
     async fn acknowledge(&self, key: &(String, String), with_batch: bool, answers: &Acknowledgements) {
-        let batch = {
+        let answer = {
             let kept = self.lock();
-            batch(&kept.batches[key], None)
+            let stored = &kept.batches[key];
+            BulkUnblockResponse {
+                batch: with_batch.then(|| batch(stored, None)),
+                next_offset: i64::try_from(stored.targets.len()).unwrap_or_default(),
+                rejections: Vec::new(),
+            }
         };
-        let next_offset = batch.next_offset;
-        let answer =
-            BulkUnblockResponse { batch: with_batch.then_some(batch), next_offset, rejections: Vec::new() };
         let _ = answers.send(Ok(answer)).await;
     }
 }
