@@ -16,7 +16,11 @@ mod run;
 mod source;
 mod upload;
 
-use std::{path::PathBuf, pin::pin};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    pin::pin,
+};
 
 use clap::Args;
 
@@ -54,7 +58,7 @@ pub(super) struct Bulk {
     /// Environment of rows that name none
     #[arg(long, value_name = "ENV", value_parser = EnvironmentId::parse)]
     environment: Option<EnvironmentId>,
-    /// Leave out lines that are not as they should be, instead of sending nothing
+    /// Leave out bad lines, instead of sending nothing
     #[arg(long)]
     skip_invalid: bool,
     /// Check the file, show what would be sent, and send nothing
@@ -141,12 +145,12 @@ impl Bulk {
         screen.detail_command("go on", &format!("{}{same_input}", again::command()));
     }
 
-    fn check_out(&self, screen: &Screen, out: &std::path::Path) -> Result<(), Error> {
+    fn check_out(&self, screen: &Screen, out: &Path) -> Result<(), Error> {
         if screen.is_json() && super::batch::sink::is_stdout(out) {
             return Err(Error::Usage("--out - and --output json would both write to stdout".to_owned()));
         }
-        let is_input = |out: PathBuf| std::fs::canonicalize(&self.file).is_ok_and(|file| file == out);
-        if std::fs::canonicalize(out).is_ok_and(is_input) {
+        let is_input = |out: PathBuf| fs::canonicalize(&self.file).is_ok_and(|file| file == out);
+        if fs::canonicalize(out).is_ok_and(is_input) {
             return Err(Error::Usage("--out would overwrite the file that is read".to_owned()));
         }
         if self.dry_run || self.detach { Ok(()) } else { try_out(out) }

@@ -81,6 +81,23 @@ async fn an_upload_that_breaks_goes_on_where_it_was() -> Tested {
 }
 
 #[tokio::test]
+async fn a_run_that_died_is_gone_on_with_by_the_same_command() -> Tested {
+    let server = Batches::start().await?;
+    let died =
+        [Fault::BreaksAfter(3), Fault::Refused(Status::permission_denied("The token is of yesterday."))];
+    server.kept().faults.extend(died);
+    let folder = Folder::with(rows(5000))?;
+    assert_eq!(folder.bulk(&server.url, &[]).await?.code, Some(4));
+    assert_eq!(server.only().targets.len(), 3000);
+    let ended = folder.bulk(&server.url, &[]).await?;
+    assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+    assert_eq!(server.kept().streams[1], [(3000, 1000), (4000, 1000)]);
+    let results = folder.read("users.results.csv")?;
+    assert!(results.lines().last().is_some_and(|line| line.contains(",4999,unblocked,")));
+    Ok(())
+}
+
+#[tokio::test]
 async fn only_a_few_messages_are_on_their_way() -> Tested {
     let server = Batches::start().await?;
     server.kept().faults.push_back(Fault::Waits);
@@ -173,7 +190,7 @@ async fn bad_lines_are_told_and_nothing_is_sent_unless_they_may_be_left_out() ->
 
     let ended = folder.bulk(&server.url, &["--skip-invalid"]).await?;
     assert_eq!(ended.code, Some(0), "{}", ended.stderr);
-    assert!(ended.stderr.contains("150 lines that are not"), "{}", ended.stderr);
+    assert!(ended.stderr.contains("150 bad lines"), "{}", ended.stderr);
     assert_eq!(server.only().targets.len(), 1);
     Ok(())
 }

@@ -94,3 +94,17 @@ impl Watch<'_> {
         stream.message().await
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pause_ends_the_watch_of_a_batch_that_can_pause_by_itself() {
+        let paused = Batch { state: State::Paused.into(), ..Batch::default() };
+        assert!(!has_stopped(&paused) && !is_final(&paused));
+        assert!(has_stopped(&Batch { canary_count: 10, ..paused.clone() }));
+        assert!(has_stopped(&Batch { max_failure_ratio: 0.05, ..paused }));
+        assert!(!has_stopped(&Batch { canary_count: 10, ..Batch::default() }));
+    }
+}

@@ -1,6 +1,10 @@
 //! What is wrong with the lines of a file: the first are told, all are written down.
 
-use std::{fmt, fs::File, path::PathBuf};
+use std::{
+    fmt,
+    fs::File,
+    path::{Path, PathBuf},
+};
 
 use crate::cli::{
     error::Error,
@@ -73,9 +77,7 @@ impl<'a> Mistakes<'a> {
         if self.found > TOLD {
             self.screen.say(&format!("… and {} more", self.found - TOLD));
         }
-        let lines =
-            if self.lines == 1 { "1 line is".to_owned() } else { format!("{} lines are", self.lines) };
-        self.screen.headline(Hue::Attention, "note:", &format!("{lines} not as they should be"));
+        self.screen.headline(Hue::Attention, "note:", &format!("the file has {}", bad_lines(self.lines)));
         self.screen.detail("all of them", &self.path.to_string_lossy());
         Ok(())
     }
@@ -95,6 +97,11 @@ impl<'a> Mistakes<'a> {
     }
 }
 
-fn unwritten(path: &std::path::Path, error: impl fmt::Display) -> Error {
+/// `1 bad line`, `2 bad lines`.
+pub(super) fn bad_lines(count: u64) -> String {
+    format!("{count} bad line{}", if count == 1 { "" } else { "s" })
+}
+
+fn unwritten(path: &Path, error: impl fmt::Display) -> Error {
     Error::Failed(format!("{} can not be written: {error}", path.display()))
 }

@@ -8,7 +8,7 @@ use std::{
 
 use serde_json::json;
 
-use super::{input::Input, plan::Planned};
+use super::{input::Input, mistakes::bad_lines, plan::Planned};
 use crate::{
     cli::{
         client::{Client, TimeLimit},
@@ -57,7 +57,7 @@ pub(super) fn show(
 ) -> Result<(), Error> {
     screen.say(&format!("{}: {}", input.source.name(), rows(input.row_count())));
     if invalid > 0 {
-        screen.detail("left out", &format!("{invalid} lines that are not as they should be"));
+        screen.detail("left out", &bad_lines(invalid));
     }
     let mut batches = Vec::new();
     for one in planned {

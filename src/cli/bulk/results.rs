@@ -36,6 +36,7 @@ pub(super) async fn write(
     let mut order = Order::of(input, planned);
     let mut batches: Vec<Batch<'_>> =
         planned.iter().map(|one| Batch { planned: one, next: 0, results: None }).collect();
+    let mut without = 0_u64;
     while let Some(at) = order.next()? {
         if batches[at].results.is_none()
             && batches.iter().filter(|one| one.results.is_some()).count() == STREAMS
@@ -45,14 +46,22 @@ pub(super) async fn write(
         let batch = &mut batches[at];
         let (planned, next) = (batch.planned, batch.next);
         let results = batch.results.get_or_insert_with(|| results_from(client, planned, next, failures_only));
+        let mut has_one = failures_only;
         while results.peek(screen).await?.is_some_and(|result| result.offset <= next) {
             let result = results.next(screen).await?.expect("it was just there");
             sink.write(&planned.header.environment_id, &result)?;
+            has_one = true;
         }
+        without += u64::from(!has_one);
         batch.next += 1;
         if batch.next == planned.part.rows {
             batch.results = None;
         }
+    }
+    if without > 0 {
+        return Err(Error::Failed(format!(
+            "the server gave no result for {without} rows; nothing was written"
+        )));
     }
     sink.finish()
 }
@@ -82,7 +91,7 @@ enum Order<'a> {
         left: i64,
     },
     Several {
-        rows: Rows<'a>,
+        rows: Box<Rows<'a>>,
         environments: Vec<EnvironmentId>,
     },
 }
@@ -93,7 +102,7 @@ impl<'a> Order<'a> {
             [one] => Self::One { left: one.part.rows },
             several => {
                 let environments = several.iter().map(|one| one.part.environment).collect();
-                Self::Several { rows: input.rows(), environments }
+                Self::Several { rows: Box::new(input.rows()), environments }
             }
         }
     }
