@@ -4,6 +4,7 @@ mod batch;
 mod batches;
 mod bulk;
 mod bulk_file;
+mod bulk_input;
 mod env;
 mod harness;
 mod help;
