@@ -30,6 +30,8 @@ create table batch (
     -- 1 uploading, 2 running, 3 paused, 4 done, 5 cancelled, 6 cancelling
     state             smallint not null check (state between 1 and 6),
     state_reason      text not null default '',
+    -- By its canary or its failure ratio.
+    paused_by_itself  boolean not null default false,
     completed_at      timestamptz,
     -- Rises with every change that no completion made: whoever judges the batch writes only what is still so.
     revision          bigint not null default 1,

@@ -234,6 +234,8 @@ pub struct Batch {
     pub state: State,
     /// Why.
     pub state_reason: String,
+    /// Paused by its canary or its failure ratio.
+    pub paused_by_itself: bool,
     /// When it ended.
     pub completed_at: Option<OffsetDateTime>,
     /// Rises with every change that no completion made.

@@ -3,6 +3,8 @@
 
 mod advice;
 mod args;
+mod batch;
+mod bulk;
 mod check;
 mod choose;
 mod client;
@@ -58,6 +60,9 @@ enum Command {
     Migrate(migrate::Migrate),
     Check(check::Check),
     Unblock(unblock::Unblock),
+    Bulk(bulk::Bulk),
+    #[command(subcommand)]
+    Batch(batch::Batch),
     #[command(subcommand)]
     Device(device::Device),
     #[command(subcommand)]
@@ -110,6 +115,8 @@ impl Command {
             Self::Migrate(migrate) => migrate.run(screen).await,
             Self::Check(check) => check.run(screen).await,
             Self::Unblock(unblock) => unblock.run(screen).await,
+            Self::Bulk(bulk) => bulk.run(screen).await,
+            Self::Batch(batch) => batch.run(screen).await,
             Self::Device(device) => device.run(screen).await,
             Self::Job(job) => job.run(screen).await,
             Self::Env(env) => env.run(screen).await,

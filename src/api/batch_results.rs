@@ -58,25 +58,22 @@ impl Services {
             let rows = self.store.find_target_rows(environment, key, from, AT_ONCE).await;
             let rows = rows.map_err(|error| status::store(&error))?;
             let full = rows.len() == AT_ONCE as usize;
-            let ready = match wish.follow {
-                true => rows.iter().take_while(|row| row.has_ended()).count(),
-                false => rows.len(),
-            };
+            let ready = whole_rows(&rows, wish.follow, full);
             let whole = ready == rows.len();
             if let Some(last) = rows[..ready].last() {
                 from = (last.place.0, last.place.1 + 1);
             }
-            let answer = page(&batch, &rows[..ready], from, full, wish.failures_only);
-            if let Some(answer) = answer
-                && sender.send(Ok(answer)).await.is_err()
-            {
+            let last = !(wish.follow && !(whole && batch.state.is_final()) || full);
+            let next = from.0 + u64::from(from.1 > 0);
+            let answer = page(&batch, &rows[..ready], next, wish.failures_only);
+            if (last || !answer.results.is_empty()) && sender.send(Ok(answer)).await.is_err() {
                 return Ok(());
             }
-            if full && whole {
+            if last {
+                return Ok(());
+            }
+            if full && ready > 0 {
                 continue;
-            }
-            if !wish.follow || (whole && batch.state.is_final()) {
-                return Ok(());
             }
             tokio::select! {
                 () = tokio::time::sleep(LOOK_EVERY) => {}
@@ -93,26 +90,30 @@ impl Services {
     }
 }
 
-/// Some results; nothing where there is nothing to say.
-fn page(
-    batch: &Batch,
-    rows: &[TargetRow],
-    next: TargetPlace,
-    within: bool,
-    failures_only: bool,
-) -> Option<v1::StreamBatchResultsResponse> {
-    let results: Vec<v1::TargetResult> = rows
+/// How many of `rows` are told now: up to the first without its result where it is waited for, and all of an offset at once.
+fn whole_rows(rows: &[TargetRow], follow: bool, more: bool) -> usize {
+    let ended = match follow {
+        true => rows.iter().take_while(|row| row.has_ended()).count(),
+        false => rows.len(),
+    };
+    let offset = |row: &TargetRow| row.place.0;
+    let waits_for_rest = rows.get(ended).or_else(|| rows.last().filter(|_| more)).map(offset);
+    match waits_for_rest.map(|of| rows.partition_point(|row| offset(row) < of)) {
+        // All devices of one user, more than fit: they come in several messages.
+        Some(0) if more && ended == rows.len() => ended,
+        Some(before) => before,
+        None => ended,
+    }
+}
+
+fn page(batch: &Batch, rows: &[TargetRow], next: u64, failures_only: bool) -> v1::StreamBatchResultsResponse {
+    let results = rows
         .iter()
         .filter(|row| !row.stands_for_others())
         .map(|row| result(batch, row))
         .filter(|result| !failures_only || !went_well(result))
         .collect();
-    // A row by user may go on in the next message: whoever resumes gets it again from its start.
-    let next_offset = next.0 + u64::from(!within && next.1 > 0);
-    (!results.is_empty()).then(|| v1::StreamBatchResultsResponse {
-        results,
-        next_offset: i64::try_from(next_offset).unwrap_or(i64::MAX),
-    })
+    v1::StreamBatchResultsResponse { results, next_offset: i64::try_from(next).unwrap_or(i64::MAX) }
 }
 
 fn went_well(result: &v1::TargetResult) -> bool {

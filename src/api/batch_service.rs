@@ -312,6 +312,7 @@ pub(super) fn message(batch: &Batch, environment: Option<&crate::environment::En
         canary_count: i32::try_from(header.canary_count).unwrap_or(i32::MAX),
         on_behalf_of: header.on_behalf_of.clone(),
         start_when_sealed: header.start_when_sealed,
+        paused_by_itself: batch.paused_by_itself && batch.state == State::Paused,
     }
 }
 

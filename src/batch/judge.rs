@@ -102,6 +102,7 @@ mod tests {
             canary_passed: false,
             state,
             state_reason: "asked for".to_owned(),
+            paused_by_itself: false,
             completed_at: None,
             revision: 1,
             before: (0, 0),

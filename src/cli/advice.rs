@@ -35,10 +35,24 @@ pub(super) fn for_job(reason: &str) -> &'static str {
             "whoever runs the server must renew PingOne's credential; then `job retry`"
         }
         "UPSTREAM_PROTOCOL" => "tell whoever runs the server: PingOne's answer was not understood",
+        "NO_BLOCKED_DEVICE" => "nothing: the user has no blocked device",
         "DEVICE_REBLOCKED" => {
             "somebody blocked the device anew after this request: ask why before you unblock it"
         }
         _ => "`job get` shows every attempt",
+    }
+}
+
+/// Why a row ended so, for whoever helps its user; said where the server has no sentence.
+pub(super) fn for_target(reason: &str) -> &'static str {
+    match reason {
+        "UPSTREAM_NOT_FOUND" => "PingOne knows no such device.",
+        "UPSTREAM_FORBIDDEN" => "PingOne does not let this service unblock the user's devices.",
+        "UPSTREAM_REJECTED" => "PingOne refused the request.",
+        "UPSTREAM_UNAVAILABLE" | "UPSTREAM_TIMEOUT" => "PingOne did not answer well; try again.",
+        "DEVICE_REBLOCKED" => "Somebody blocked the device anew after this was asked for.",
+        "NO_BLOCKED_DEVICE" => "The user has no blocked device.",
+        _ => "It failed; whoever runs the server can look up the job.",
     }
 }
 
@@ -61,6 +75,15 @@ fn by_reason(reason: &str) -> Option<&'static str> {
         "UPSTREAM_NOT_FOUND" => "check the ids: PingOne knows no such user",
         "UPSTREAM_FORBIDDEN" => {
             "the server's worker application needs a role in PingOne that covers this user"
+        }
+        "BATCH_NOT_FOUND" => "find it with `batch list ENV`",
+        "BATCH_STATE_CONFLICT" => "see how the batch stands with `batch get`",
+        "BATCH_ID_REUSED" => {
+            "this id belongs to a batch with other options: leave --batch-id out, or give another"
+        }
+        "UPLOAD_SUPERSEDED" => "the same upload runs elsewhere: let it, and look with `batch watch`",
+        "COUNT_MISMATCH" | "OFFSET_CONFLICT" | "OFFSET_GAP" => {
+            "the batch was made from another file: leave --batch-id out, or give another"
         }
         "JOB_STATE_CONFLICT" => "see how the job stands with `job get`",
         "INTERNAL" => "tell whoever runs the server, with the trace id if there is one",

@@ -105,6 +105,59 @@ impl StateArg {
     }
 }
 
+/// How far a batch has come.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(super) enum BatchStateArg {
+    Uploading,
+    Running,
+    Paused,
+    Done,
+    Cancelled,
+    Cancelling,
+}
+
+impl BatchStateArg {
+    pub(super) const fn to_proto(self) -> v1::batch::State {
+        match self {
+            Self::Uploading => v1::batch::State::Uploading,
+            Self::Running => v1::batch::State::Running,
+            Self::Paused => v1::batch::State::Paused,
+            Self::Done => v1::batch::State::Done,
+            Self::Cancelled => v1::batch::State::Cancelled,
+            Self::Cancelling => v1::batch::State::Cancelling,
+        }
+    }
+}
+
+const LONGEST_BATCH_ID: usize = 128;
+
+/// Reads what a batch can be called.
+///
+/// # Errors
+/// A sentence that says what is understood.
+pub(super) fn batch_id(text: &str) -> Result<String, String> {
+    let length = text.chars().count();
+    if text.chars().any(char::is_control) || !(1..=LONGEST_BATCH_ID).contains(&length) {
+        return Err(format!("a batch has an id of 1 to {LONGEST_BATCH_ID} printable characters"));
+    }
+    Ok(text.to_owned())
+}
+
+/// Reads a share: `0.05` or `5%`.
+///
+/// # Errors
+/// A sentence that says what is understood.
+pub(super) fn share(text: &str) -> Result<f64, String> {
+    let (number, of) = match text.strip_suffix('%') {
+        Some(percent) => (percent, 100.0),
+        None => (text, 1.0),
+    };
+    let share = number.trim().parse::<f64>().ok().map(|number| number / of);
+    share
+        .filter(|share| (0.0..=1.0).contains(share))
+        .ok_or_else(|| "a share is a number from 0 to 1, or a percentage: 0.05, 5%".to_owned())
+}
+
 const LONGEST: Duration = Duration::from_secs(366 * 24 * 3600);
 
 /// Reads `500ms`, `90s`, `15m`, `24h` or `7d`; at most a year.
@@ -151,6 +204,16 @@ pub(super) fn to_proto_duration(duration: Duration) -> prost_types::Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn shares_are_numbers_up_to_one_or_percentages() {
+        assert_eq!(share("0.05"), Ok(0.05));
+        assert_eq!(share("5%"), Ok(0.05));
+        assert_eq!(share("100 %"), Ok(1.0));
+        for wrong in ["", "%", "5", "-0.1", "101%", "NaN", "half"] {
+            assert!(share(wrong).is_err(), "{wrong}");
+        }
+    }
 
     #[test]
     fn durations_are_whole_numbers_with_a_unit() {

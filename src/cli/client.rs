@@ -16,8 +16,8 @@ use super::{
     screen::{Screen, printable},
 };
 use crate::proto::v1::{
-    device_service_client::DeviceServiceClient, environment_service_client::EnvironmentServiceClient,
-    job_service_client::JobServiceClient,
+    batch_service_client::BatchServiceClient, device_service_client::DeviceServiceClient,
+    environment_service_client::EnvironmentServiceClient, job_service_client::JobServiceClient,
 };
 
 /// Until when something may take.
@@ -51,6 +51,10 @@ impl Client {
 
     pub(super) fn jobs(&self) -> JobServiceClient<InterceptedService<Channel, Bearer>> {
         JobServiceClient::with_interceptor(self.channel.clone(), self.bearer.clone())
+    }
+
+    pub(super) fn batches(&self) -> BatchServiceClient<InterceptedService<Channel, Bearer>> {
+        BatchServiceClient::with_interceptor(self.channel.clone(), self.bearer.clone())
     }
 
     pub(super) fn environments(&self) -> EnvironmentServiceClient<InterceptedService<Channel, Bearer>> {

@@ -43,13 +43,13 @@ impl Exit {
     const fn meaning(self) -> &'static str {
         match self {
             Self::Done => "done",
-            Self::Failed => "failed: the job, or a request refused for another reason",
+            Self::Failed => "failed: the job, some rows of a file, or a request refused for another reason",
             Self::Usage => "wrong usage, also in the server's eyes",
             Self::Unreachable => "server not reachable, or no answer in time",
             Self::NotPermitted => "not permitted",
             Self::Pending => "timed out while the job is still pending; it goes on",
             Self::Configuration => "bad configuration",
-            Self::Interrupted => "interrupted; a job already recorded goes on",
+            Self::Interrupted => "interrupted; a job or batch already recorded goes on",
         }
     }
 }

@@ -11,7 +11,7 @@ use super::{
     error::{Error, printed},
     outcome::is_final,
     progress::Progress,
-    repeat::Repeat,
+    repeat::{MOST_FAILURES, Repeat},
     screen::{Screen, printable},
 };
 use crate::proto::v1::{Job, WatchJobRequest, WatchJobResponse};
@@ -23,8 +23,6 @@ pub(super) enum Followed {
     TimeUp(Option<Box<Job>>),
 }
 
-/// About a minute of trying; then the server counts as gone.
-const MOST_FAILURES: u32 = 15;
 const REDRAW: Duration = Duration::from_millis(100);
 
 /// Follows the job from `first`, where that is known already. `seen` is told of every change.

@@ -1,5 +1,8 @@
 //! Messages of the contract as JSON for programs. The one place that knows the names.
 
+mod batch;
+
+pub(super) use batch::{batch, target_result, upload};
 use prost_types::{Duration, Struct, Timestamp, value::Kind};
 use serde_json::{Map, Number, Value};
 
@@ -8,12 +11,14 @@ use crate::proto::v1::{self, job::State};
 /// What `--help` promises about `--output json`.
 pub(super) const HELP: &str = "\
 JSON output:
-  One object per line. `unblock` and the `job` commands print Job, `env` commands
-  Environment, `device get` GetDeviceResponse, `device list` Device, as proto3 maps
-  them: lowerCamelCase names, enum values by name (STATE_SUCCEEDED), times in RFC 3339, durations as
-  \"1.500s\", default values (0, false, \"\") left out. Only int64 differs: a plain
-  number.
-  `job watch` prints the job at every change.";
+  One object per line. `unblock` and the `job` commands print Job, the `batch`
+  commands Batch, `batch results` TargetResult, `env` commands Environment,
+  `device get` GetDeviceResponse, `device list` Device, as proto3 maps them: lowerCamelCase
+  names, enum values by name (STATE_SUCCEEDED), times in RFC 3339, durations as \"1.500s\",
+  default values (0, false, \"\") left out. Only int64 differs: a plain number.
+  `job watch` and `batch watch` print the job or the batch at every change.
+  `bulk` prints objects with one field that says what they are: preview, upload,
+  batch (at every change) and results.";
 
 pub(super) fn job(job: &v1::Job) -> Value {
     Fields::default()
@@ -44,6 +49,7 @@ pub(super) fn job(job: &v1::Job) -> Value {
         .time("cancelRequestedTime", job.cancel_requested_time)
         .text("answeredByJobId", &job.answered_by_job_id)
         .text("onBehalfOf", &job.on_behalf_of)
+        .text("batchId", &job.batch_id)
         .into()
 }
 

@@ -98,7 +98,7 @@ fn until_next(job: &v1::Job) -> String {
     }
 }
 
-fn shortened(text: &str, room: usize) -> String {
+pub(super) fn shortened(text: &str, room: usize) -> String {
     if text.chars().count() <= room {
         return text.to_owned();
     }

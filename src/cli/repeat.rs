@@ -10,6 +10,8 @@ use crate::job::RetryPolicy;
 
 const FIRST_WAIT: Duration = Duration::from_millis(200);
 const LONGEST_WAIT: Duration = Duration::from_secs(5);
+/// About a minute of trying; then the server counts as gone.
+pub(super) const MOST_FAILURES: u32 = 15;
 
 /// Counts failures in a row. A server asks for a repeat with UNAVAILABLE or with RetryInfo on any other code.
 #[derive(Debug)]

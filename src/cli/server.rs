@@ -183,7 +183,8 @@ fn cause(error: &dyn StdError) -> String {
     innermost.to_string()
 }
 
-fn shell_word(text: &str) -> String {
+/// `text` so that a shell reads it as one word.
+pub(super) fn shell_word(text: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "_./:@%+=,-".contains(c);
     if !text.is_empty() && text.chars().all(plain) {
         text.to_owned()

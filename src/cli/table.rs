@@ -59,6 +59,7 @@ pub(super) fn job(screen: &Screen, job: &v1::Job) -> String {
     rows.text("reason", &job.reason);
     rows.text("ticket", &job.ticket);
     rows.text("request id", &job.request_id);
+    rows.text("batch", &job.batch_id);
     rows.time("created", job.create_time);
     rows.time("cancel asked", job.cancel_requested_time);
     rows.time("completed", job.complete_time);

@@ -8,7 +8,7 @@ const CLIENT: [&str; 5] = ["--server", "--ca", "--cert", "--key", "--token-file"
 
 #[tokio::test]
 async fn every_command_has_help_with_the_flags_of_the_contract() -> Tested {
-    let commands: [(&[&str], &[&str]); 16] = [
+    let commands: [(&[&str], &[&str]); 26] = [
         (&[], &["--output", "--no-color", "--version"]),
         (
             &["unblock"],
@@ -26,6 +26,38 @@ async fn every_command_has_help_with_the_flags_of_the_contract() -> Tested {
                 "UNBLOCK_TOKEN",
             ],
         ),
+        (
+            &["bulk"],
+            &[
+                "<FILE>",
+                "--environment",
+                "--skip-invalid",
+                "--dry-run",
+                "--yes",
+                "--detach",
+                "--out",
+                "--failures-only",
+                "--reason",
+                "--ticket",
+                "--on-behalf-of",
+                "--canary",
+                "--max-failure-ratio",
+                "--time-to-live",
+                "--start-when-sealed",
+                "--batch-id",
+                "the same command goes on where it was",
+                "--server",
+            ],
+        ),
+        (&["batch"], &["get", "list", "watch", "results", "pause", "resume", "cancel", "retry"]),
+        (&["batch", "get"], &["<ENV", "<BATCH", "--timeout"]),
+        (&["batch", "list"], &["<ENV", "--state", "--caller", "--ticket", "--limit", "--timeout"]),
+        (&["batch", "watch"], &["--timeout"]),
+        (&["batch", "results"], &["--out", "--failures-only", "--follow", "--from-offset", "--timeout"]),
+        (&["batch", "pause"], &["--reason", "--ticket", "--timeout"]),
+        (&["batch", "resume"], &["--reason", "--ticket", "--timeout"]),
+        (&["batch", "cancel"], &["--reason", "--ticket", "--timeout"]),
+        (&["batch", "retry"], &["--reason", "--ticket", "--timeout"]),
         (&["device"], &["get", "list"]),
         (&["device", "get"], &["--timeout"]),
         (&["device", "list"], &["<ENV", "<USER", "--timeout"]),
@@ -37,6 +69,7 @@ async fn every_command_has_help_with_the_flags_of_the_contract() -> Tested {
                 "--environment",
                 "--user",
                 "--device",
+                "--batch",
                 "--state",
                 "--created-after",
                 "--created-before",

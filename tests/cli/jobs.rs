@@ -27,18 +27,22 @@ async fn a_job_is_shown_with_its_attempts() -> Tested {
         error: failed.error.clone(),
         ..Attempt::default()
     };
-    let shown = Job { attempts: vec![attempt], ..failed };
+    let shown = Job { attempts: vec![attempt], batch_id: "spring".to_owned(), ..failed };
     server.job(Ok(shown.clone()));
     let ended = against(&server.url, &["job", "get", JOB]).await?;
     assert_eq!(ended.code, Some(0), "{}", ended.stderr);
-    for word in [JOB, "FAILED", "1 of 10", "120ms", "404", "help-desk", "UPSTREAM_NOT_FOUND"] {
+    for word in [JOB, "FAILED", "1 of 10", "120ms", "404", "help-desk", "UPSTREAM_NOT_FOUND", "spring"] {
         assert!(ended.stdout.contains(word), "{word}\n{}", ended.stdout);
     }
     assert!(ended.stdout.lines().all(|line| line.chars().count() <= 80), "{}", ended.stdout);
 
     server.job(Ok(shown));
     let ended = against(&server.url, &["job", "get", JOB, "--output", "json"]).await?;
-    assert_eq!(lines(&ended.stdout)?[0]["attempts"][0]["duration"], "0.120s");
+    let printed = lines(&ended.stdout)?.remove(0);
+    assert_eq!(
+        (&printed["attempts"][0]["duration"], &printed["batchId"]),
+        (&"0.120s".into(), &"spring".into())
+    );
     Ok(())
 }
 
@@ -50,6 +54,7 @@ async fn a_list_goes_on_over_pages_up_to_its_limit_and_sends_every_filter() -> T
     server.page(vec![succeeded(1), succeeded(1)], "four");
     let arguments = [
         &["job", "list", "--environment", ENVIRONMENT, "--user", USER, "--device", DEVICE][..],
+        &["--batch", "spring"],
         &["--state", "failed", "--state", "expired", "--caller", "me", "--ticket", "INC1", "--limit", "3"],
         &["--created-after", "2026-01-02T03:04:05Z", "--created-before", "2026-01-03T03:04:05+01:00"],
         &["--output", "json"],
@@ -65,6 +70,7 @@ async fn a_list_goes_on_over_pages_up_to_its_limit_and_sends_every_filter() -> T
     assert_eq!(pages, [("", 3), ("two", 1), ("three", 1)]);
     let first = &sent[0];
     assert_eq!((first.user_id.as_str(), first.device_id.as_str()), (USER, DEVICE));
+    assert_eq!(first.batch_id, "spring");
     assert_eq!(first.states, [i32::from(State::Failed), i32::from(State::Expired)]);
     assert_eq!((first.caller.as_str(), first.ticket.as_str()), ("me", "INC1"));
     assert_eq!(first.created_after.map(|at| at.seconds), Some(1_767_323_045));

@@ -1,5 +1,10 @@
 //! The real binary against a real gRPC server with canned answers: what it prints, how it ends, what it sends.
 
+mod batch;
+mod batches;
+mod bulk;
+mod bulk_file;
+mod bulk_input;
 mod devices;
 mod env;
 mod harness;

@@ -136,26 +136,26 @@ struct Answering(Arc<Script>);
 
 #[async_trait]
 impl DeviceService for Answering {
-    async fn unblock(&self, request: Request<UnblockRequest>) -> Result<Response<UnblockResponse>, Status> {
-        let (metadata, _, request) = request.into_parts();
-        remember(&self.0.unblocks, (metadata, request));
-        next(&self.0.unblock).map(Response::new)
-    }
-
-    type BulkUnblockStream = Pin<Box<dyn Stream<Item = Result<BulkUnblockResponse, Status>> + Send>>;
+    type BulkUnblockStream = tokio_stream::Empty<Result<BulkUnblockResponse, Status>>;
 
     async fn bulk_unblock(
         &self,
         _: Request<Streaming<BulkUnblockRequest>>,
     ) -> Result<Response<Self::BulkUnblockStream>, Status> {
-        Err(Status::unimplemented("not in the script"))
+        Err(Status::unimplemented("This server knows no batches."))
     }
 
     async fn append_batch_targets(
         &self,
         _: Request<AppendBatchTargetsRequest>,
     ) -> Result<Response<AppendBatchTargetsResponse>, Status> {
-        Err(Status::unimplemented("not in the script"))
+        Err(Status::unimplemented(""))
+    }
+
+    async fn unblock(&self, request: Request<UnblockRequest>) -> Result<Response<UnblockResponse>, Status> {
+        let (metadata, _, request) = request.into_parts();
+        remember(&self.0.unblocks, (metadata, request));
+        next(&self.0.unblock).map(Response::new)
     }
 
     async fn list_user_devices(

@@ -31,6 +31,9 @@ pub(in crate::cli) struct List {
     /// Only of this device of the user
     #[arg(long, value_name = "DEVICE", requires = "user", value_parser = DeviceId::parse)]
     device: Option<DeviceId>,
+    /// Only of this batch
+    #[arg(long, value_name = "ID", value_parser = args::batch_id)]
+    batch: Option<String>,
     /// Only in this state; may be given several times
     #[arg(long, value_name = "STATE", value_enum)]
     state: Vec<StateArg>,
@@ -91,13 +94,13 @@ impl List {
             environment_id: self.environment.to_string(),
             user_id: self.user.map(|user| user.to_string()).unwrap_or_default(),
             device_id: self.device.map(|device| device.to_string()).unwrap_or_default(),
+            batch_id: self.batch.clone().unwrap_or_default(),
             states: self.state.iter().map(|state| state.to_proto().into()).collect(),
             created_after: self.created_after.map(args::to_timestamp),
             created_before: self.created_before.map(args::to_timestamp),
             caller: self.caller.clone().unwrap_or_default(),
             ticket: self.ticket.clone().unwrap_or_default(),
             page_size: 0,
-            batch_id: String::new(),
             page_token: String::new(),
         }
     }

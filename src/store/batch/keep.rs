@@ -4,7 +4,7 @@ use std::{collections::HashMap, time::Duration};
 
 use super::BatchKey;
 use crate::{
-    batch::{Batch, BatchNumber, Judgement},
+    batch::{Batch, BatchNumber, Judgement, State},
     device::Lane,
     store::{Store, StoreError, column, micros},
 };
@@ -112,7 +112,7 @@ impl Store {
         let recorded = sqlx::query!(
             r#"
             update batch set state = $4, state_reason = $5, revision = revision + 1,
-                             completed_at = $6
+                             completed_at = $6, paused_by_itself = $7
             where lane = $1 and number = $2 and revision = $3
             "#,
             batch.header.environment.lane().number(),
@@ -121,6 +121,7 @@ impl Store {
             judgement.state.number(),
             judgement.reason,
             judgement.state.is_final().then_some(batch.now),
+            judgement.state == State::Paused,
         )
         .execute(&self.pool)
         .await?;

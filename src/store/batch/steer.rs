@@ -38,7 +38,7 @@ impl Store {
         let from: Vec<i16> = from.iter().map(|state| state.number()).collect();
         let moved = sqlx::query!(
             r#"
-            update batch set state = $3, state_reason = $4, revision = revision + 1
+            update batch set state = $3, state_reason = $4, paused_by_itself = false, revision = revision + 1
             where lane = $1 and number = $2 and state = any($5)
             "#,
             key.lane.number(),
@@ -67,7 +67,7 @@ impl Store {
             )
             update batch b
             set state = case when b.start_when_sealed and not b.sealed then 1 else 2 end, state_reason = '',
-                revision = b.revision + 1,
+                paused_by_itself = false, revision = b.revision + 1,
                 canary_passed = b.canary_passed or (
                     b.canary_count > 0 and (b.sealed or b.jobs >= b.canary_count) and b.jobs > 0 and not exists (
                         select from ready
