@@ -69,13 +69,17 @@ pub(super) async fn run(core: Arc<Core>) {
     }
 }
 
-/// Looks at all batches of our lanes once.
+/// Looks at all batches of our lanes once; with `rates`, counts what ended and says how fast they go.
 pub(super) async fn keep(core: &Arc<Core>, rates: Option<&mut Rates>) -> Result<(), StoreError> {
     let lanes = core.lanes.owned(Instant::now());
     if lanes.is_empty() {
         return Ok(());
     }
-    let finished = core.store.fold_batches(&lanes).await?;
+    let mut now_rates = None;
+    if let Some(rates) = rates {
+        rates.count(core.store.fold_batches(&lanes).await?);
+        now_rates = rates.turn(Instant::now());
+    }
     let mut batches = core.store.find_open_batches(&lanes).await?;
     for batch in &mut batches {
         let canary = batch.state == State::Running && batch.header.canary_count > 0 && !batch.canary_passed;
@@ -91,12 +95,10 @@ pub(super) async fn keep(core: &Arc<Core>, rates: Option<&mut Rates>) -> Result<
     for batch in batches.iter().filter(|batch| batch.state == State::Cancelling) {
         cancel(core, batch).await?;
     }
-    let Some(rates) = rates else { return Ok(()) };
-    rates.count(finished);
-    if let Some(rates) = rates.turn(Instant::now()) {
-        publish(core, &batches, &rates).await?;
+    match now_rates {
+        Some(rates) => publish(core, &batches, &rates).await,
+        None => Ok(()),
     }
-    Ok(())
 }
 
 /// Has the windows give away what may be sent, and nothing else.
