@@ -203,8 +203,8 @@ impl Store {
                    b.looked_up + coalesce(d.looked_up, 0) as "looked_up!", b.succeeded + coalesce(d.succeeded, 0) as "succeeded!",
                    b.failed + coalesce(d.failed, 0) as "failed!", b.cancelled + coalesce(d.cancelled, 0) as "cancelled!",
                    b.expired + coalesce(d.expired, 0) as "expired!",
-                   case when b.published_at > now() - interval '5 seconds' then b.current_rate else 0 end as "current_rate!",
-                   case when b.published_at > now() - interval '5 seconds' then b.running else 0 end as "running!",
+                   case when b.completed_at is null and b.published_at > now() - interval '5 seconds' then b.current_rate else 0 end as "current_rate!",
+                   case when b.completed_at is null and b.published_at > now() - interval '5 seconds' then b.running else 0 end as "running!",
                    now() as "now!"
             from unnest($1::smallint[], $2::bigint[]) as k (lane, number)
             join batch b on b.lane = k.lane and b.number = k.number
