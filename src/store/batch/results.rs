@@ -44,11 +44,11 @@ impl TargetRow {
         self.target.named.is_err() || self.state.is_some_and(State::is_final)
     }
 
-    /// A row by user that became others: those say what became of it.
+    /// A row by user that became others: those say what became of it. A duplicate of such a row became none.
     #[must_use]
     pub fn stands_for_others(&self) -> bool {
         let by_user = self.target.named.as_ref().is_ok_and(|named| named.device == DeviceId::EVERY);
-        by_user && self.state == Some(State::Succeeded)
+        by_user && !self.duplicate && self.state == Some(State::Succeeded)
     }
 }
 
