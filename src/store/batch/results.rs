@@ -155,8 +155,9 @@ impl Row {
         let refused = Refused {
             reason: self.rejection.unwrap_or_default(),
             message: self.message.unwrap_or_default(),
-            user: self.given_user.unwrap_or_default(),
-            device: self.given_device.unwrap_or_default(),
+            // Of one that was refused later, its ids are known.
+            user: self.given_user.or_else(|| Some(self.user_id?.to_string())).unwrap_or_default(),
+            device: self.given_device.or_else(|| Some(self.device_id?.to_string())).unwrap_or_default(),
         };
         let error = StoredFailure {
             reason: self.error_reason,
