@@ -140,14 +140,10 @@ fn result(batch: &Batch, row: &TargetRow) -> v1::TargetResult {
             DeviceRef { environment: batch.header.environment, user: named.user, device: named.device };
         convert::device(&named, snapshot)
     });
-    let (sub, sent_device) = match row.place.1 {
-        0 => (0, device_id),
-        sub => (sub, String::new()),
-    };
-    let device_of_sub = if sub > 0 {
-        named.as_ref().map(|named| named.device.to_string()).unwrap_or_default()
-    } else {
-        String::new()
+    // Of a row by user, the device is none that was sent.
+    let (sent_device, found_device) = match row.place.1 {
+        0 => (device_id, String::new()),
+        _ => (String::new(), device_id),
     };
     v1::TargetResult {
         offset: i64::try_from(row.place.0).unwrap_or(i64::MAX),
@@ -165,8 +161,8 @@ fn result(batch: &Batch, row: &TargetRow) -> v1::TargetResult {
         lock_status: device.as_ref().map(|device| device.lock_status.clone()).unwrap_or_default(),
         lock_expire_time: device.and_then(|device| device.lock_expire_time),
         outcome: outcome(row).into(),
-        device_id: device_of_sub,
-        sub_index: i32::try_from(sub).unwrap_or(i32::MAX),
+        device_id: found_device,
+        sub_index: i32::try_from(row.place.1).unwrap_or(i32::MAX),
     }
 }
 

@@ -71,7 +71,9 @@ impl Services {
             let Some(message) = message else { return Ok(()) };
             let answer = match (message.kind, &upload) {
                 (Some(Kind::Header(given)), None) => {
-                    let opened = self.open(header(given)?).await?;
+                    let mut opened = self.open(header(given)?).await?;
+                    let taken = self.control.take_upload(&mut opened).await;
+                    taken.map_err(|error| status::store(&error))?;
                     let batch = batch_service::message(&self.whole(&opened.batch).await?, None);
                     let next_offset = batch.next_offset;
                     upload = Some(opened);
@@ -102,9 +104,8 @@ impl Services {
         let Some(given_header) = given.header else {
             return Err(wrong("header", "is missing: it names the batch"));
         };
-        let mut upload = self.open(header(given_header)?).await?;
         // Whoever sends single calls writes beside others: the offsets keep them in order.
-        upload.number = None;
+        let upload = self.open(header(given_header)?).await?;
         let mut rejections = Vec::new();
         if let Some(targets) = given.targets {
             rejections = self.take_targets(&upload, targets).await?.rejections;
@@ -125,7 +126,7 @@ impl Services {
             return Err(status::draining());
         }
         match self.control.open_batch(&header).await.map_err(|error| status::store(&error))? {
-            Opened::Open(batch, number) => Ok(Upload { batch: *batch, number: Some(number) }),
+            Opened::Open(batch) => Ok(Upload { batch: *batch, number: None }),
             Opened::Differs("batch_id") => Err(ErrorReason::BatchIdReused
                 .status("this batch_id stands for another caller's batch: take another")),
             Opened::Differs(field) => Err(ErrorReason::BatchIdReused.status(format!(

@@ -30,7 +30,7 @@ fn key(batch: &Batch) -> BatchKey {
 }
 
 impl Control {
-    /// Makes the batch, or finds it; from now on only the caller writes it.
+    /// Makes the batch, or finds it.
     ///
     /// # Errors
     /// [`StoreError`] as [`Store::open_batch`](crate::store::Store::open_batch).
@@ -39,6 +39,15 @@ impl Control {
         let opened = self.0.store.open_batch(header, trace_parent.as_deref()).await?;
         self.0.batches.notify_one();
         Ok(opened)
+    }
+
+    /// From now on, of all streams only this one writes the batch.
+    ///
+    /// # Errors
+    /// [`StoreError`] as [`Store::take_upload`](crate::store::Store::take_upload).
+    pub async fn take_upload(&self, upload: &mut Upload) -> Result<(), StoreError> {
+        upload.number = Some(self.0.store.take_upload(upload.key()).await?);
+        Ok(())
     }
 
     /// Records rows from `offset` on; those recorded before are only compared.

@@ -55,15 +55,16 @@ async fn run_once(
     let floor = core.store.find_retention_floor(keep).await?;
     let mut forgotten = 0;
     for lane in lanes {
+        // Before their jobs, which stay as long as their batch does.
+        while core.lanes.owns(*lane, Instant::now()) && core.store.forget_batches(*lane, keep).await? > 0 {
+            tokio::time::sleep(STEP_APART).await;
+        }
         while core.lanes.owns(*lane, Instant::now()) {
             let after = walked.get(lane).copied().unwrap_or(Uuid::nil());
             let jobs = core.store.find_old_jobs(*lane, after, floor, AT_ONCE).await?;
             let Some(last) = jobs.last() else { break };
             forgotten += core.store.forget_jobs(&jobs, keep).await?;
             walked.insert(*lane, last);
-            tokio::time::sleep(STEP_APART).await;
-        }
-        while core.lanes.owns(*lane, Instant::now()) && core.store.forget_batches(*lane, keep).await? > 0 {
             tokio::time::sleep(STEP_APART).await;
         }
         // What stayed is looked at again in the next round.

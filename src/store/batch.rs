@@ -36,8 +36,8 @@ pub struct BatchKey {
 /// What opening a batch for an upload met.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Opened {
-    /// It is there, made now or before. Only who holds this number may write: a later opening takes it over.
-    Open(Box<Batch>, i64),
+    /// It is there, made now or before.
+    Open(Box<Batch>),
     /// It was made with another header: the field that differs.
     Differs(&'static str),
 }
@@ -56,7 +56,7 @@ pub struct BatchFilter {
 }
 
 impl Store {
-    /// Makes the batch, or finds it; either way it is the caller's to write from now on.
+    /// Makes the batch, or finds it.
     ///
     /// # Errors
     /// [`StoreError`]: then it is made or not; the same call again is harmless.
@@ -71,8 +71,7 @@ impl Store {
                 if let Some(field) = batch.header.differing(header) {
                     return Ok(Opened::Differs(field));
                 }
-                let upload = self.take_upload(BatchKey { lane, number: batch.number }).await?;
-                return Ok(Opened::Open(Box::new(batch), upload));
+                return Ok(Opened::Open(Box::new(batch)));
             }
             let state = if header.start_when_sealed { State::Uploading } else { State::Running };
             // A conflict is another call that makes it, or another batch of the same microsecond.
@@ -105,8 +104,11 @@ impl Store {
         }
     }
 
-    /// From now on only the caller writes.
-    async fn take_upload(&self, key: BatchKey) -> Result<i64, StoreError> {
+    /// Of all streams, only who holds this number may write: whoever calls later takes it over.
+    ///
+    /// # Errors
+    /// [`StoreError`]: then the caller does not write, and whoever did may not any more either.
+    pub async fn take_upload(&self, key: BatchKey) -> Result<i64, StoreError> {
         let upload = sqlx::query_scalar!(
             r#"
             update batch set upload = upload + 1, uploaded_at = now(), revision = revision + 1
@@ -203,8 +205,8 @@ impl Store {
                    b.looked_up + coalesce(d.looked_up, 0) as "looked_up!", b.succeeded + coalesce(d.succeeded, 0) as "succeeded!",
                    b.failed + coalesce(d.failed, 0) as "failed!", b.cancelled + coalesce(d.cancelled, 0) as "cancelled!",
                    b.expired + coalesce(d.expired, 0) as "expired!",
-                   case when b.published_at > now() - interval '5 seconds' then b.current_rate else 0 end as "current_rate!",
-                   case when b.published_at > now() - interval '5 seconds' then b.running else 0 end as "running!",
+                   case when b.completed_at is null and b.published_at > now() - interval '5 seconds' then b.current_rate else 0 end as "current_rate!",
+                   case when b.completed_at is null and b.published_at > now() - interval '5 seconds' then b.running else 0 end as "running!",
                    now() as "now!"
             from unnest($1::smallint[], $2::bigint[]) as k (lane, number)
             join batch b on b.lane = k.lane and b.number = k.number

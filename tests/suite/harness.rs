@@ -1,9 +1,11 @@
 //! What the tests stand on.
 
+pub(crate) mod bulk;
 pub(crate) mod cluster;
 pub(crate) mod database;
 pub(crate) mod load;
 pub(crate) mod process;
+pub(crate) mod proxy;
 pub(crate) mod rerun;
 pub(crate) mod service;
 mod shared;

@@ -1,5 +1,12 @@
 //! The integration tests: one binary, real processes, real PostgreSQL.
 
+mod bulk_fair;
+mod bulk_faults;
+mod bulk_follow;
+mod bulk_replicas;
+mod bulk_steer;
+mod bulk_upload;
+mod bulk_users;
 mod cancel;
 mod clients;
 mod commands;

@@ -24,11 +24,11 @@ use crate::{
     unblock::reason,
 };
 
-const KEEP: Duration = Duration::from_secs(3600);
-const TABLES: [&str; 6] = ["job", "ready", "outcome", "attempt", "redrive", "cancellation"];
+pub(crate) const KEEP: Duration = Duration::from_secs(3600);
+pub(crate) const TABLES: [&str; 6] = ["job", "ready", "outcome", "attempt", "redrive", "cancellation"];
 
 /// The id as if it had been made so much earlier.
-fn earlier(id: JobId, by: Duration) -> Result<JobId> {
+pub(crate) fn earlier(id: JobId, by: Duration) -> Result<JobId> {
     let mut bytes = *id.as_uuid().as_bytes();
     let millis = bytes[..6].iter().fold(0_u64, |millis, byte| millis << 8 | u64::from(*byte));
     let earlier = (millis - u64::try_from(by.as_millis())?).to_be_bytes();

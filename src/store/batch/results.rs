@@ -44,11 +44,11 @@ impl TargetRow {
         self.target.named.is_err() || self.state.is_some_and(State::is_final)
     }
 
-    /// A row by user that became others: those say what became of it.
+    /// A row by user that became others: those say what became of it. A duplicate of such a row became none.
     #[must_use]
     pub fn stands_for_others(&self) -> bool {
         let by_user = self.target.named.as_ref().is_ok_and(|named| named.device == DeviceId::EVERY);
-        by_user && self.state == Some(State::Succeeded)
+        by_user && !self.duplicate && self.state == Some(State::Succeeded)
     }
 }
 
@@ -155,8 +155,9 @@ impl Row {
         let refused = Refused {
             reason: self.rejection.unwrap_or_default(),
             message: self.message.unwrap_or_default(),
-            user: self.given_user.unwrap_or_default(),
-            device: self.given_device.unwrap_or_default(),
+            // Of one that was refused later, its ids are known.
+            user: self.given_user.or_else(|| Some(self.user_id?.to_string())).unwrap_or_default(),
+            device: self.given_device.or_else(|| Some(self.device_id?.to_string())).unwrap_or_default(),
         };
         let error = StoredFailure {
             reason: self.error_reason,

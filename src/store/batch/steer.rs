@@ -168,12 +168,19 @@ impl Store {
     pub async fn begin_retry(&self, key: BatchKey) -> Result<bool, StoreError> {
         let begun = sqlx::query!(
             r#"
-            update batch
-            set state = case when state = 4 then 2 else state end, completed_at = null, revision = revision + 1,
-                expires_at = now() + time_to_live_us * interval '1 microsecond',
-                state_reason = case when state = 4 then '' else state_reason end,
-                finished_before = succeeded + failed + cancelled + expired, failed_before = failed
-            where lane = $1 and number = $2 and state in (1, 2, 3, 4)
+            with delta as (
+                select coalesce(sum(succeeded + failed + cancelled + expired), 0)::bigint as finished,
+                       coalesce(sum(failed), 0)::bigint as failed
+                from batch_delta where lane = $1 and number = $2
+            )
+            update batch b
+            set state = case when b.state = 4 then 2 else b.state end, completed_at = null, revision = b.revision + 1,
+                expires_at = now() + b.time_to_live_us * interval '1 microsecond',
+                state_reason = case when b.state = 4 then '' else b.state_reason end,
+                finished_before = b.succeeded + b.failed + b.cancelled + b.expired + delta.finished,
+                failed_before = b.failed + delta.failed
+            from delta
+            where b.lane = $1 and b.number = $2 and b.state in (1, 2, 3, 4)
             "#,
             key.lane.number(),
             key.number.number(),
@@ -217,9 +224,13 @@ impl Store {
         }
         let begun = sqlx::query_scalar!(
             r#"
-            with fit as (
+            with b as (
+                -- Locked, so that nobody finds it done or cancelled meanwhile.
+                select lane, number, expires_at from batch
+                where lane = $1 and number = $2 and state in (1, 2, 3, 4) for update
+            ), fit as (
                 select t.job_id, o.run, o.state, j.environment_id, j.flow
-                from unnest($3::uuid[]) as t (job_id)
+                from b cross join unnest($3::uuid[]) as t (job_id)
                 cross join lateral (
                     select run, state from outcome
                     where outcome.lane = $1 and outcome.job_id = t.job_id order by run desc limit 1
@@ -231,8 +242,7 @@ impl Store {
                   and (select r.run from ready r where r.lane = $1 and r.job_id = t.job_id limit 1) is null
             ), begun as (
                 insert into redrive (lane, job_id, run, caller, reason, ticket, expires_at)
-                select b.lane, fit.job_id, fit.run + 1, $4, $5, $6, b.expires_at
-                from fit, batch b where b.lane = $1 and b.number = $2
+                select b.lane, fit.job_id, fit.run + 1, $4, $5, $6, b.expires_at from fit, b
                 on conflict do nothing
                 returning lane, job_id, run, requested_at, expires_at
             ), counted as (
@@ -240,6 +250,17 @@ impl Store {
                 select $1, $2, $7, -count(*) filter (where fit.state = 4), -count(*) filter (where fit.state = 6)
                 from fit where fit.job_id in (select job_id from begun)
                 having count(*) > 0
+            ), opened as (
+                -- What the last step began may have ended since, and the batch with it. And what is sent again is judged anew.
+                update batch
+                set state = case when batch.state = 4 then 2 else batch.state end, completed_at = null,
+                    revision = revision + 1, finished_before = finished_before - anew.finished,
+                    failed_before = failed_before - anew.failed
+                from b, (
+                    select count(*) as finished, count(*) filter (where fit.state = 4) as failed
+                    from fit where fit.job_id in (select job_id from begun)
+                ) anew
+                where batch.lane = b.lane and batch.number = b.number and anew.finished > 0
             )
             insert into ready (lane, job_id, environment_id, flow, due_at, run, attempt, expires_at)
             select begun.lane, begun.job_id, fit.environment_id, fit.flow, begun.requested_at, begun.run, 0, begun.expires_at

@@ -88,7 +88,11 @@ impl Process {
         Ok(process)
     }
 
-    fn channel(&self) -> Result<Channel> {
+    pub(crate) const fn address(&self) -> SocketAddr {
+        self.grpc
+    }
+
+    pub(crate) fn channel(&self) -> Result<Channel> {
         Ok(Channel::from_shared(format!("http://{}", self.grpc))?.connect_lazy())
     }
 
