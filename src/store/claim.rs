@@ -282,6 +282,8 @@ impl Store {
             r#"
             select job_id from ready
             where lane = $1 and environment_id = $2 and lease_until < now() and (expires_at <= now() or cancel_requested)
+            -- The order has it looked for by the environment, not in all of the lane.
+            order by flow, due_at, job_id
             limit $3
             "#,
             environment.lane().number(),
