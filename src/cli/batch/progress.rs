@@ -79,8 +79,7 @@ impl<'a> Progress<'a> {
 
     /// Says a line above the bars.
     pub(in crate::cli) fn say(&self, sentence: &str) {
-        self.erase();
-        self.screen.say(sentence);
+        self.screen.draw(&format!("{}{sentence}\n", self.erased()));
     }
 
     /// Shows how it goes on, for as long as it is polled.
@@ -99,11 +98,11 @@ impl<'a> Progress<'a> {
     }
 
     fn draw(&self) {
-        self.erase();
+        // All in one write: a terminal never shows the lines gone.
+        let mut text = self.erased();
         // One column stays free: a terminal that fills its last one begins a new line.
         let room = usize::from(self.screen.width()).saturating_sub(1);
         let lines = self.lines.borrow();
-        let mut text = String::new();
         for line in lines.iter().take(MOST_BARS) {
             let (state, rest) = (line.state(), line.rest(Some(room)));
             let width = state.chars().count() + 1;
@@ -115,10 +114,11 @@ impl<'a> Progress<'a> {
         self.drawn.replace(lines.len().min(MOST_BARS));
     }
 
-    fn erase(&self) {
+    /// What takes away the lines that are drawn.
+    fn erased(&self) -> String {
         match self.drawn.replace(0) {
-            0 => {}
-            drawn => self.screen.draw(&format!("\x1b[{drawn}F\x1b[J")),
+            0 => String::new(),
+            drawn => format!("\x1b[{drawn}F\x1b[J"),
         }
     }
 }
