@@ -100,6 +100,10 @@ proto: buf ## lint and format of the contract; does it break the last release?
 clients: ## the Python client's packages, in target/clients
 	scripts/clients.sh $(CLIENTS)
 
+.PHONY: recording
+recording: postgresql ## docs/bulk.svg for the README: a real bulk run in a terminal (needs Python)
+	scripts/record-bulk.sh
+
 .PHONY: postgresql
 postgresql: # its programs, from the system's package manager where they are missing
 	@scripts/ensure-postgresql.sh

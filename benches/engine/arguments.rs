@@ -5,7 +5,7 @@ use std::{net::SocketAddr, path::PathBuf};
 use clap::{Parser, ValueEnum};
 use serde::{Deserialize, Serialize};
 
-use crate::{load, posts};
+use crate::{load, posts, upload};
 
 /// Measures the service beside its own Postgres, a simulated PingOne and callers, all on this machine
 #[derive(Debug, Parser)]
@@ -91,6 +91,8 @@ impl Arguments {
 pub(crate) enum Role {
     /// Calls the service.
     Load(load::Spec),
+    /// Uploads batches.
+    Upload(upload::Spec),
     /// POSTs to the simulator.
     Posts(posts::Spec),
     /// Answers calls with nothing behind them.

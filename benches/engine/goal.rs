@@ -99,7 +99,7 @@ impl Goal {
                 ("BullMQ/Redis 0.34 s", Some(0.34)), AtMost(0.12), CpuSeconds),
             Self::Submit => facts("durable single submits, 64 callers",
                 ("BullMQ/Redis 15,000/s", Some(15_000.0)), AtLeast(20_000.0), PerSecond),
-            Self::Bulk => facts("bulk submit (Unblock; no BulkUnblock yet)",
+            Self::Bulk => facts("bulk submit: BulkUnblock, two streams, idempotent",
                 ("underway 59,000/s", Some(59_000.0)), AtLeast(60_000.0), PerSecond),
             Self::Drain => facts("drain of 100,000, PingOne answers at once",
                 ("graphile_worker_rs 14,800/s", Some(14_800.0)), AtLeast(18_000.0), PerSecond),

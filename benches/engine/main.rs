@@ -23,6 +23,7 @@ mod scenario;
 mod server;
 mod service;
 mod stage;
+mod upload;
 mod usage;
 mod wal;
 
@@ -74,6 +75,7 @@ fn main() -> ExitCode {
 async fn play(role: Role) -> Result<()> {
     match role {
         Role::Load(spec) => show(&serde_json::to_string(&load::run(spec).await?)?),
+        Role::Upload(spec) => show(&serde_json::to_string(&upload::run(spec).await?)?),
         Role::Posts(spec) => show(&serde_json::to_string(&posts::run(spec).await?)?),
         Role::Echo(address) => echo::run(address).await,
     }

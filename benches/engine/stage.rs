@@ -16,6 +16,7 @@ use crate::{
     pingone::{Behaviour, Counts, PingOne},
     server::Server,
     service::{Limits, Service},
+    upload,
 };
 
 /// Counters that are read at different moments agree after so long, or never.
@@ -82,6 +83,11 @@ impl<'a> Stage<'a> {
         ensure!(report.refused.is_empty(), "calls were refused (gRPC code: how many): {:?}", report.refused);
         ensure!(report.unfinished == 0, "{} calls did not see the end of their job", report.unfinished);
         Ok(report)
+    }
+
+    /// Has batches uploaded by another process.
+    pub(crate) async fn upload(&self, spec: upload::Spec) -> Result<Report> {
+        child::report(&Role::Upload(spec)).await
     }
 
     pub(crate) fn cpu(&self) -> Result<Cpu> {

@@ -156,3 +156,8 @@ impl Bulk {
         if self.dry_run || self.detach { Ok(()) } else { try_out(out) }
     }
 }
+
+/// Whoever reads stdout may go away: the rows are sent and their results written down all the same.
+fn heard(printed: Result<(), Error>) -> Result<(), Error> {
+    printed.or_else(|error| if error.is_closed_output() { Ok(()) } else { Err(error) })
+}

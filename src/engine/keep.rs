@@ -23,14 +23,34 @@ const RATE_HALVES_IN: f64 = 3.0;
 /// How fast each batch goes.
 #[derive(Debug, Default)]
 pub(super) struct Rates {
-    of: HashMap<BatchKey, (f64, u64)>,
+    of: HashMap<BatchKey, Rate>,
     since: Option<Instant>,
+}
+
+/// What was finished lately, the latest with the most weight.
+#[derive(Debug, Default)]
+struct Rate {
+    finished: u64,
+    weighed: f64,
+    weight: f64,
+}
+
+impl Rate {
+    /// So much time passed, after which what was known is worth `keeps` of it.
+    fn turn(&mut self, passed: f64, keeps: f64) -> f64 {
+        #[expect(clippy::cast_precision_loss, reason = "counts of seconds")]
+        let latest = std::mem::take(&mut self.finished) as f64 / passed;
+        self.weighed = self.weighed * keeps + latest * (1.0 - keeps);
+        // Less than one at first: or a batch would seem slow for as long as it is new.
+        self.weight = self.weight * keeps + (1.0 - keeps);
+        self.weighed / self.weight
+    }
 }
 
 impl Rates {
     fn count(&mut self, finished: HashMap<BatchKey, u64>) {
         for (key, count) in finished {
-            self.of.entry(key).or_default().1 += count;
+            self.of.entry(key).or_default().finished += count;
         }
     }
 
@@ -43,13 +63,9 @@ impl Rates {
         }
         self.since = Some(now);
         let keeps = 0.5_f64.powf(passed / RATE_HALVES_IN);
-        for (rate, finished) in self.of.values_mut() {
-            #[expect(clippy::cast_precision_loss, reason = "counts of seconds")]
-            let latest = std::mem::take(finished) as f64 / passed;
-            *rate = if *rate > 0.0 { *rate * keeps + latest * (1.0 - keeps) } else { latest };
-        }
-        let rates = self.of.iter().map(|(key, (rate, _))| (*key, *rate)).collect();
-        self.of.retain(|_, (rate, _)| *rate > 0.01);
+        let rates: HashMap<BatchKey, f64> =
+            self.of.iter_mut().map(|(key, rate)| (*key, rate.turn(passed, keeps))).collect();
+        self.of.retain(|key, _| rates[key] > 0.01);
         Some(rates)
     }
 }
@@ -69,13 +85,17 @@ pub(super) async fn run(core: Arc<Core>) {
     }
 }
 
-/// Looks at all batches of our lanes once.
+/// Looks at all batches of our lanes once; with `rates`, counts what ended and says how fast they go.
 pub(super) async fn keep(core: &Arc<Core>, rates: Option<&mut Rates>) -> Result<(), StoreError> {
     let lanes = core.lanes.owned(Instant::now());
     if lanes.is_empty() {
         return Ok(());
     }
-    let finished = core.store.fold_batches(&lanes).await?;
+    let mut now_rates = None;
+    if let Some(rates) = rates {
+        rates.count(core.store.fold_batches(&lanes).await?);
+        now_rates = rates.turn(Instant::now());
+    }
     let mut batches = core.store.find_open_batches(&lanes).await?;
     for batch in &mut batches {
         let canary = batch.state == State::Running && batch.header.canary_count > 0 && !batch.canary_passed;
@@ -91,12 +111,10 @@ pub(super) async fn keep(core: &Arc<Core>, rates: Option<&mut Rates>) -> Result<
     for batch in batches.iter().filter(|batch| batch.state == State::Cancelling) {
         cancel(core, batch).await?;
     }
-    let Some(rates) = rates else { return Ok(()) };
-    rates.count(finished);
-    if let Some(rates) = rates.turn(Instant::now()) {
-        publish(core, &batches, &rates).await?;
+    match now_rates {
+        Some(rates) => publish(core, &batches, &rates).await,
+        None => Ok(()),
     }
-    Ok(())
 }
 
 /// Has the windows give away what may be sent, and nothing else.
@@ -164,4 +182,27 @@ async fn publish(core: &Core, batches: &[Batch], rates: &HashMap<BatchKey, f64>)
         }
     }
     if published.is_empty() { Ok(()) } else { core.store.publish_batches(&published).await }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::device::Lane;
+
+    #[test]
+    fn a_rate_is_near_the_truth_soon_and_forgotten_in_the_end() {
+        let key = BatchKey { lane: Lane::from_stored(0), number: BatchNumber::from_stored(2) };
+        let (mut rates, mut now) = (Rates::default(), Instant::now());
+        assert_eq!(rates.turn(now), None);
+        let mut rate_after = |rates: &mut Rates, finished| {
+            rates.count(HashMap::from([(key, finished)]));
+            now += PUBLISHED_EVERY;
+            rates.turn(now).and_then(|rates| rates.get(&key).copied()).unwrap_or_default()
+        };
+        // The first second had begun without it.
+        let rising = [8, 20, 20, 20, 20].map(|finished| rate_after(&mut rates, finished));
+        assert!(rising.is_sorted() && rising[1] > 14.0 && rising[4] > 18.0, "{rising:?}");
+        let stands = (0..60).map(|_| rate_after(&mut rates, 0)).last();
+        assert!(stands.is_some_and(|rate| rate < 0.01) && rates.of.is_empty(), "{stands:?}");
+    }
 }

@@ -1,12 +1,14 @@
 //! `bulk`: what it sends, goes on with, writes down, and how it ends.
 
+use std::io::pipe;
+
 use serde_json::Value;
 use tonic::Status;
 
 use crate::{
     batches::{Batches, Fault, full},
     bulk_file::{Folder, HEADER, OTHER, row, rows},
-    harness::{DEVICE, ENVIRONMENT, Tested, USER},
+    harness::{DEVICE, ENVIRONMENT, Tested, USER, binary, run},
 };
 
 #[tokio::test]
@@ -53,6 +55,22 @@ async fn a_repeat_gives_the_same_results_and_sends_nothing() -> Tested {
     let ended = folder.run(&server.url, &["bulk", "users.results.csv", "--yes", "--detach"], b"").await?;
     assert_eq!(ended.code, Some(0), "{}", ended.stderr);
     assert_eq!(server.kept().batches.len(), 3);
+    Ok(())
+}
+
+#[tokio::test]
+async fn rows_are_written_down_although_nobody_reads_what_is_printed() -> Tested {
+    for output in ["table", "json"] {
+        let server = Batches::start().await?;
+        let folder = Folder::with(rows(3))?;
+        let (reader, writer) = pipe()?;
+        drop(reader);
+        let mut command = binary(&["bulk", "users.csv", "--yes", "--output", output]);
+        command.env("UNBLOCK_SERVER", &server.url).current_dir(folder.path("")).stdout(writer);
+        let ended = run(&mut command).await?;
+        assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+        assert_eq!(folder.read("users.results.csv")?.lines().count(), 4, "{output}");
+    }
     Ok(())
 }
 

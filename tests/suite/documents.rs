@@ -107,7 +107,7 @@ fn the_service_config_is_the_published_file() -> Result<()> {
 #[test]
 fn every_command_in_the_documents_can_be_typed() -> Result<()> {
     let mut checked = 0;
-    for document in ["README.md", "CONTRIBUTING.md", "docker-compose.yml"] {
+    for document in ["README.md", "CONTRIBUTING.md", "docs/batches.md", "docker-compose.yml"] {
         let text = read(document)?.replace("\\\n#", "").replace("\\\n", "");
         for line in text.lines() {
             let line =
@@ -124,6 +124,25 @@ fn every_command_in_the_documents_can_be_typed() -> Result<()> {
         }
     }
     assert!(checked >= 5, "only {checked} commands were found");
+    Ok(())
+}
+
+#[test]
+fn every_file_that_the_documents_point_to_is_there() -> Result<()> {
+    let mut checked = 0;
+    for document in ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "SECURITY.md", "docs/batches.md"] {
+        let beside = root().join(document).with_file_name("");
+        let text = read(document)?;
+        for (at, _) in text.match_indices("](") {
+            let target = text[at + 2..].split([')', '#']).next().unwrap_or_default();
+            if target.is_empty() || target.contains("://") {
+                continue;
+            }
+            assert!(beside.join(target).exists(), "{document} points to {target}");
+            checked += 1;
+        }
+    }
+    assert!(checked >= 5, "only {checked} were found");
     Ok(())
 }
 

@@ -25,10 +25,10 @@ use crate::harness::{
 };
 
 const ENVIRONMENTS: usize = 6;
-const JOBS_EACH: usize = 450;
+const JOBS_EACH: usize = 1_000;
 const SETTINGS: [(&str, &str); 2] = [("PINGONE_RATE_LIMIT", "25"), ("PINGONE_MAX_IN_FLIGHT", "16")];
 /// Longer than its lease, so that others send for its lanes.
-const FROZEN: Duration = Duration::from_secs(12);
+const FROZEN: Duration = Duration::from_secs(30);
 /// Two clocks of this machine, read one after the other.
 const CLOCKS: Duration = Duration::from_millis(50);
 

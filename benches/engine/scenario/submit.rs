@@ -10,29 +10,22 @@ use crate::{
     pingone::Behaviour,
     service::Limits,
     stage::{Bench, Stage},
+    upload,
 };
 
 /// 64 callers, each with one job at a time.
 pub(super) async fn single(bench: &Bench) -> Result<Outcome> {
-    submit(bench, "submit, 64 callers", Goal::Submit, false, 64).await
-}
-
-/// A thousand at once.
-pub(super) async fn bulk(bench: &Bench) -> Result<Outcome> {
-    submit(bench, "bulk submit, 1,000 at once", Goal::Bulk, true, 1_000).await
-}
-
-async fn submit(bench: &Bench, what: &str, goal: Goal, bulk: bool, callers: u64) -> Result<Outcome> {
     let mut stage = Stage::set(bench, Behaviour::default(), Limits::rate(1)).await?;
     stage.database.pause().await?;
     stage.enter().await?;
-    let call = Call::Unblock { environment: names::environment(0), user: names::user(), bulk, wait: false };
+    let call =
+        Call::Unblock { environment: names::environment(0), user: names::user(), bulk: false, wait: false };
     let seconds = bench.full_or_quick(8.0, 3.0);
     let spec = |seconds, calls| Spec {
         servers: stage.servers(),
         connections: 4,
         call: call.clone(),
-        pace: Pace::Callers(callers),
+        pace: Pace::Callers(64),
         calls,
         seconds,
     };
@@ -42,8 +35,36 @@ async fn submit(bench: &Bench, what: &str, goal: Goal, bulk: bool, callers: u64)
     let after = stage.cpu()?;
     stage.none_lost(warm.answered + report.answered).await?;
     stage.strike().await?;
-    let detail = Detail::new(what, report.answered, report.seconds)
+    let detail = Detail::new("submit, 64 callers", report.answered, report.seconds)
         .used(before, after, report.cpu_seconds)
         .answered(report.latency);
-    Ok(Outcome::default().with(goal, report.per_second()).detailed(detail))
+    Ok(Outcome::default().with(Goal::Submit, report.per_second()).detailed(detail))
+}
+
+/// Two batches, each over a stream of its own.
+pub(super) async fn bulk(bench: &Bench) -> Result<Outcome> {
+    let mut stage = Stage::set(bench, Behaviour::default(), Limits::rate(1)).await?;
+    stage.database.pause().await?;
+    stage.enter().await?;
+    let rows = bench.full_or_quick(200_000, 50_000);
+    let spec = |rows, salt| upload::Spec {
+        server: stage.servers()[0],
+        environment: names::environment(0),
+        user: names::user(),
+        batches: 2,
+        rows,
+        salt,
+    };
+    let warm = stage.upload(spec(5_000, 1)).await?;
+    let before = stage.cpu()?;
+    let report = stage.upload(spec(rows, 2)).await?;
+    let after = stage.cpu()?;
+    stage.none_lost(warm.answered + report.answered).await?;
+    stage.strike().await?;
+    let detail = Detail::new("BulkUnblock, two streams", report.answered, report.seconds).used(
+        before,
+        after,
+        report.cpu_seconds,
+    );
+    Ok(Outcome::default().with(Goal::Bulk, report.per_second()).detailed(detail))
 }

@@ -5,7 +5,10 @@ use std::{cell::RefCell, convert::Infallible, time::Duration};
 use time::OffsetDateTime;
 use tokio::time::{MissedTickBehavior, interval_at};
 
-use super::table::{hue_of, state_name};
+use super::{
+    follow::is_final,
+    table::{hue_of, state_name},
+};
 use crate::{
     cli::{
         error::printed,
@@ -19,6 +22,8 @@ use crate::{
 const REDRAW: Duration = Duration::from_millis(200);
 const SAY: Duration = Duration::from_secs(10);
 const BAR: usize = 20;
+/// Of a line with less room than this the bar takes half as much.
+const NARROW: usize = 100;
 /// More would scroll away; the others still count.
 const MOST_BARS: usize = 10;
 
@@ -74,8 +79,7 @@ impl<'a> Progress<'a> {
 
     /// Says a line above the bars.
     pub(in crate::cli) fn say(&self, sentence: &str) {
-        self.erase();
-        self.screen.say(sentence);
+        self.screen.draw(&format!("{}{sentence}\n", self.erased()));
     }
 
     /// Shows how it goes on, for as long as it is polled.
@@ -94,13 +98,13 @@ impl<'a> Progress<'a> {
     }
 
     fn draw(&self) {
-        self.erase();
+        // All in one write: a terminal never shows the lines gone.
+        let mut text = self.erased();
         // One column stays free: a terminal that fills its last one begins a new line.
         let room = usize::from(self.screen.width()).saturating_sub(1);
         let lines = self.lines.borrow();
-        let mut text = String::new();
         for line in lines.iter().take(MOST_BARS) {
-            let (state, rest) = (line.state(), line.rest(true));
+            let (state, rest) = (line.state(), line.rest(Some(room)));
             let width = state.chars().count() + 1;
             let hue = line.batch.as_ref().and_then(hue_of);
             let state = hue.map_or_else(|| state.clone(), |hue| self.screen.paint(hue, &state));
@@ -110,10 +114,11 @@ impl<'a> Progress<'a> {
         self.drawn.replace(lines.len().min(MOST_BARS));
     }
 
-    fn erase(&self) {
+    /// What takes away the lines that are drawn.
+    fn erased(&self) -> String {
         match self.drawn.replace(0) {
-            0 => {}
-            drawn => self.screen.draw(&format!("\x1b[{drawn}F\x1b[J")),
+            0 => String::new(),
+            drawn => format!("\x1b[{drawn}F\x1b[J"),
         }
     }
 }
@@ -128,7 +133,7 @@ impl Drop for Progress<'_> {
 }
 
 fn say(screen: &Screen, line: &mut Line) {
-    let sentence = format!("{} {}", line.state(), line.rest(false));
+    let sentence = format!("{} {}", line.state(), line.rest(None));
     if sentence != line.said {
         screen.say(&sentence);
         line.said = sentence;
@@ -144,15 +149,19 @@ impl Line {
         format!("{state:<9}")
     }
 
-    fn rest(&self, with_bar: bool) -> String {
+    /// What stands behind the state; `room`: on a line of so many columns, with a bar.
+    fn rest(&self, room: Option<usize>) -> String {
         let name = printable(&self.name);
+        // The end of a name is worth less than the count behind it.
+        let name = room.map_or_else(|| name.clone(), |room| shortened(&name, room / 3));
         let (done, all, more) = match (&self.uploaded, &self.batch) {
             (Some((rows, of)), _) => (*rows, *of, self.waits.clone()),
             (None, None) => return name,
             (None, Some(batch)) => (done(batch), total(batch), more(batch)),
         };
         let percent = if all > 0 { done.saturating_mul(100) / all } else { 0 };
-        let bar = if with_bar { format!(" {}", bar(percent)) } else { String::new() };
+        let bar = room.map(|room| format!(" {}", bar(percent, if room < NARROW { BAR / 2 } else { BAR })));
+        let bar = bar.unwrap_or_default();
         format!("{name}{bar} {percent:>3}% {done}/{all}{more}")
     }
 }
@@ -179,7 +188,8 @@ fn more(batch: &Batch) -> String {
     if not_unblocked > 0 {
         parts.push(format!("{not_unblocked} not unblocked"));
     }
-    if batch.current_rate > 0.0 {
+    // Of one that has ended it would be the rate of its last seconds.
+    if batch.current_rate > 0.0 && !is_final(batch) {
         parts.push(format!("{:.1}/s", batch.current_rate));
     }
     let left = batch.estimated_complete_time.and_then(instant).map(|at| at - OffsetDateTime::now_utc());
@@ -201,9 +211,9 @@ pub(in crate::cli) const fn not_unblocked(batch: &Batch) -> i64 {
     batch.failed_count + batch.cancelled_count + batch.expired_count + batch.rejected_count
 }
 
-fn bar(percent: i64) -> String {
-    let full = usize::try_from(percent.clamp(0, 100)).unwrap_or(0) * BAR / 100;
-    format!("[{}{}]", "#".repeat(full), "-".repeat(BAR - full))
+fn bar(percent: i64, width: usize) -> String {
+    let full = usize::try_from(percent.clamp(0, 100)).unwrap_or(0) * width / 100;
+    format!("[{}{}]", "#".repeat(full), "-".repeat(width - full))
 }
 
 #[cfg(test)]
@@ -223,10 +233,27 @@ mod tests {
             ..Batch::default()
         };
         let mut line = Line { name: "x".to_owned(), uploaded: Some((5, 100)), ..Line::default() };
-        assert_eq!((line.state().trim(), line.rest(false).as_str()), ("UPLOADING", "x   5% 5/100"));
+        assert_eq!((line.state().trim(), line.rest(None).as_str()), ("UPLOADING", "x   5% 5/100"));
         line.uploaded = None;
         line.batch = Some(batch);
         let expected = "x [########------------]  40% 40/100; 1 not unblocked; 19.8/s; PingOne's rate limit";
-        assert_eq!((line.state().trim(), line.rest(true).as_str()), ("RUNNING", expected));
+        assert_eq!((line.state().trim(), line.rest(Some(120)).as_str()), ("RUNNING", expected));
+    }
+
+    #[test]
+    fn a_narrow_terminal_keeps_the_count_of_a_long_name() {
+        let batch = Batch {
+            state: State::Running.into(),
+            pending_count: 12_000,
+            succeeded_count: 8_000,
+            current_rate: 20.0,
+            ..Batch::default()
+        };
+        let name = "a-file-with-a-long-name-3c4b8b2cc56548cd".to_owned();
+        let line = Line { name, batch: Some(batch), ..Line::default() };
+        assert_eq!(line.rest(Some(79)), "a-file-with-a-long-name-3… [####------]  40% 8000/20000; 20.0/s");
+        assert!(line.state().chars().count() + 1 + line.rest(Some(79)).chars().count() <= 79);
+        let done = Batch { state: State::Done.into(), current_rate: 20.0, ..Batch::default() };
+        assert_eq!(more(&done), "", "what has ended has no rate");
     }
 }

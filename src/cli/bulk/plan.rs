@@ -14,6 +14,8 @@ use crate::{
     proto::v1::BatchHeader,
 };
 
+/// Enough to tell the files of one name apart, few enough for an id to stand on one line of a table.
+const DIGEST_BYTES: usize = 8;
 /// So much of a file's name is in the id.
 const LONGEST_STEM: usize = 60;
 
@@ -54,7 +56,7 @@ pub(super) fn batches(input: &Input, options: &BatchOptions) -> Result<Vec<Plann
 fn derived_id(stem: &str, part: &Part, header: &BatchHeader) -> String {
     debug_assert!(header.batch_id.is_empty(), "the id is derived from all else");
     let digest = Sha256::new().chain_update(header.encode_to_vec()).chain_update(part.digest).finalize();
-    digest.iter().take(16).fold(format!("{stem}-"), |mut id, byte| {
+    digest.iter().take(DIGEST_BYTES).fold(format!("{stem}-"), |mut id, byte| {
         let _ = write!(id, "{byte:02x}");
         id
     })
@@ -91,7 +93,7 @@ mod tests {
         let options = BatchOptions::default();
         let file = format!("environment_id,user_id\n{ENVIRONMENT},{USER}\n");
         let id = ids(&file, &options)?.remove(0);
-        assert!(id.starts_with("stdin-") && id.len() == "stdin-".len() + 32, "{id}");
+        assert!(id.starts_with("stdin-") && id.len() == "stdin-".len() + 2 * DIGEST_BYTES, "{id}");
         let same =
             format!("USER_ID,environment_id\r\n\"{USER}\",{ENVIRONMENT}\r\n\r\n").replace("b30ac", "B30AC");
         assert_eq!(ids(&same, &options)?, [id.as_str()], "how a row is written does not matter");

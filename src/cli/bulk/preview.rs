@@ -8,7 +8,7 @@ use std::{
 
 use serde_json::json;
 
-use super::{input::Input, mistakes::bad_lines, plan::Planned};
+use super::{heard, input::Input, mistakes::bad_lines, plan::Planned};
 use crate::{
     cli::{
         client::{Client, TimeLimit},
@@ -86,7 +86,7 @@ pub(super) fn show(
     if screen.is_json() {
         let preview = json!({ "file": input.source.name(), "rowCount": input.row_count(), "invalidCount": invalid,
             "batches": batches });
-        screen.print_json(&json!({ "preview": preview }))?;
+        heard(screen.print_json(&json!({ "preview": preview })))?;
     }
     Ok(())
 }

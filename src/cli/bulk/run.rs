@@ -5,7 +5,7 @@ use std::path::Path;
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use serde_json::json;
 
-use super::{input::Input, plan::Planned, results, upload::Upload};
+use super::{heard, input::Input, plan::Planned, results, upload::Upload};
 use crate::{
     cli::{
         batch::{
@@ -64,7 +64,7 @@ impl Run<'_> {
         };
         drop(progress);
         if !self.screen.is_json() && !batch::sink::is_stdout(out) {
-            self.screen.print(&table::batches(self.screen, &batches))?;
+            heard(self.screen.print(&table::batches(self.screen, &batches)))?;
         }
         if detach {
             for one in &batches {
@@ -106,7 +106,7 @@ impl Run<'_> {
                 return Ok(());
             }
             let upload = as_json::upload(&one.header, rows, one.part.rows);
-            self.screen.print_json(&json!({ "upload": upload }))
+            heard(self.screen.print_json(&json!({ "upload": upload })))
         };
         let batch = Upload::new(self.client, self.input, one).run(progress, line, reached).await?;
         progress.batch(line, &batch);
@@ -117,7 +117,7 @@ impl Run<'_> {
         if !self.screen.is_json() {
             return Ok(());
         }
-        self.screen.print_json(&json!({ "batch": as_json::batch(batch) }))
+        heard(self.screen.print_json(&json!({ "batch": as_json::batch(batch) })))
     }
 
     fn tell_paused(&self, one: &Batch) {
@@ -131,7 +131,7 @@ impl Run<'_> {
         let failed: i64 = batches.iter().map(not_unblocked).sum();
         if self.screen.is_json() {
             let results = json!({ "file": file, "rowCount": rows, "notUnblockedCount": failed });
-            self.screen.print_json(&json!({ "results": results }))?;
+            heard(self.screen.print_json(&json!({ "results": results })))?;
         }
         if failed == 0 {
             self.screen.detail("results", &file);
