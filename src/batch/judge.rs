@@ -44,7 +44,7 @@ fn canary(batch: &Batch, waits: bool) -> Option<String> {
     let counts = &batch.counts;
     let trial = u64::from(batch.header.canary_count);
     let whole = batch.sealed || counts.jobs >= trial;
-    let over = trial > 0 && !batch.canary_passed && whole && !waits && counts.finished() > 0;
+    let over = trial > 0 && !batch.canary_passed && whole && !waits && counts.pending() < counts.jobs;
     over.then(|| {
         format!(
             "the canary of {trial} is over: {} unblocked, {} failed, {} cancelled or expired; resume it to send the rest",
@@ -119,6 +119,14 @@ mod tests {
 
     fn becomes(batch: &Batch, canary_waits: bool) -> Option<State> {
         judge(batch, canary_waits).map(|judgement| judgement.state)
+    }
+
+    #[test]
+    fn a_canary_is_over_though_nothing_succeeded_or_failed() {
+        let mut trial = batch(State::Running, true, Counts { looked_up: 1, rejected: 1, ..counts(11, 0, 0) });
+        trial.header.canary_count = 1;
+        assert_eq!(becomes(&trial, true), None);
+        assert_eq!(becomes(&trial, false), Some(State::Paused));
     }
 
     #[test]

@@ -3,6 +3,7 @@
 mod bulk_fair;
 mod bulk_faults;
 mod bulk_follow;
+mod bulk_pauses;
 mod bulk_replicas;
 mod bulk_steer;
 mod bulk_upload;
