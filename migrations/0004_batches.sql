@@ -55,7 +55,8 @@ create table batch (
     primary key (lane, number),
     check ((state in (4, 5)) = (completed_at is not null))
 ) with (fillfactor = 50);
-create unique index batch_name on batch (lane, environment_id, batch_id);
+-- The environment first, as everywhere: see ready_heads.
+create unique index batch_name on batch (environment_id, batch_id, lane);
 create index batch_open on batch (lane, number) where completed_at is null;
 
 -- One row of a batch; of a row by user, one for each of its devices besides. Written once.

@@ -64,7 +64,8 @@ impl Services {
                 from = (last.place.0, last.place.1 + 1);
             }
             let last = !(wish.follow && !(whole && batch.state.is_final()) || full);
-            let next = from.0 + u64::from(from.1 > 0);
+            // A full page that is all told is part of one row: whoever resumes gets that row from its start.
+            let next = from.0 + u64::from(from.1 > 0 && !(full && whole));
             let answer = page(&batch, &rows[..ready], next, wish.failures_only);
             if (last || !answer.results.is_empty()) && sender.send(Ok(answer)).await.is_err() {
                 return Ok(());

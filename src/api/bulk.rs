@@ -212,7 +212,7 @@ fn header(given: v1::BatchHeader) -> Result<Header, Status> {
     let reason = fields.text("header.reason", given.reason, REASON_AT_MOST);
     let ticket = fields.text("header.ticket", given.ticket, TICKET_AT_MOST);
     let on_behalf_of = fields.text("header.on_behalf_of", given.on_behalf_of, ON_BEHALF_OF_AT_MOST);
-    let time_to_live = fields.time_to_live(given.time_to_live);
+    let time_to_live = fields.time_to_live("header.time_to_live", given.time_to_live);
     if !(0.0..=1.0).contains(&given.max_failure_ratio) {
         fields.wrong("header.max_failure_ratio", "give 0 to 1, such as 0.05 for 5 %; 0: never");
     }

@@ -124,7 +124,7 @@ fn wish(given: v1::UnblockRequest) -> Result<Wish, Status> {
     let ticket = fields.text("ticket", given.ticket, TICKET_AT_MOST);
     let on_behalf_of = fields.text("on_behalf_of", given.on_behalf_of, ON_BEHALF_OF_AT_MOST);
     let priority = fields.priority(given.priority);
-    let time_to_live = fields.time_to_live(given.time_to_live);
+    let time_to_live = fields.time_to_live("time_to_live", given.time_to_live);
     let wait = fields.duration("wait", given.wait);
     let device = fields.done(device)?;
     let time_to_live = time_to_live.unwrap_or(match priority {

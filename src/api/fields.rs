@@ -156,10 +156,14 @@ impl Fields {
         given.iter().filter_map(known).collect()
     }
 
-    pub(super) fn time_to_live(&mut self, given: Option<prost_types::Duration>) -> Option<Duration> {
-        let given = self.duration("time_to_live", given)?;
+    pub(super) fn time_to_live(
+        &mut self,
+        field: &str,
+        given: Option<prost_types::Duration>,
+    ) -> Option<Duration> {
+        let given = self.duration(field, given)?;
         if given < Duration::from_millis(1) || given > TIME_TO_LIVE_AT_MOST {
-            self.wrong("time_to_live", "give more than zero and at most 7 days (604800 s)");
+            self.wrong(field, "give more than zero and at most 7 days (604800 s)");
         }
         Some(given)
     }

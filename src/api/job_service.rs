@@ -124,7 +124,7 @@ impl JobService for Services {
         if expected_run.is_none() {
             fields.wrong("expected_run", "is negative: give the run the job is in, or 0 for whatever it is");
         }
-        let time_to_live = fields.time_to_live(given.time_to_live);
+        let time_to_live = fields.time_to_live("time_to_live", given.time_to_live);
         let reason = fields.text("reason", given.reason, REASON_AT_MOST);
         let ticket = fields.text("ticket", given.ticket, TICKET_AT_MOST);
         let id = fields.done(id)?;

@@ -223,7 +223,9 @@ async fn reopen_batch(connection: &mut PgConnection, id: JobId, ended: State) ->
             select lane, number, $3, case when $4::bool then -1 else 0 end, case when $4::bool then 0 else -1 end from of
         )
         update batch set state = case when state in (4, 5) then 2 else state end, completed_at = null,
-                         revision = revision + 1
+                         state_reason = case when state in (4, 5) then '' else state_reason end,
+                         -- What was cancelled takes no more rows.
+                         sealed = sealed or state = 5, revision = revision + 1
         from of where batch.lane = of.lane and batch.number = of.number
         "#,
         id.lane().number(),
