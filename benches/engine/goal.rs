@@ -115,7 +115,7 @@ impl Goal {
             Self::InteractiveFree => facts("interactive behind 100,000 bulk, to POST, p99",
                 NOBODY, AtMost(20.0), Millis),
             Self::InteractiveLimited => facts("… at 20/s: the next token comes within 50 ms",
-                NOBODY, AtMost(70.0), Millis),
+                NOBODY, AtMost(60.0), Millis),
             Self::Share => facts("share used of the 50 allowed in any second", NOBODY, AtLeast(97.0), Percent),
             Self::Refused => facts("… 429s from the start on", NOBODY, AtMost(0.0), Count),
             Self::GroupShare => facts("… a licence: 3 replicas, 2 environments",

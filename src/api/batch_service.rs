@@ -217,7 +217,8 @@ impl Services {
 
     async fn conflict(&self, batch: &Batch, remedy: &str) -> Status {
         let state = self.whole(batch).await.map_or(batch.state, |now| now.state);
-        ErrorReason::BatchStateConflict.status(format!("the batch is {state:?}: {remedy}"))
+        let state = format!("{state:?}").to_uppercase();
+        ErrorReason::BatchStateConflict.status(format!("the batch is {state}: {remedy}"))
     }
 
     /// A batch, and what it waits for.
