@@ -46,7 +46,7 @@ async fn an_interactive_unblock_is_sent_with_the_next_token_whatever_waits() -> 
 
 #[tokio::test(flavor = "multi_thread")]
 async fn one_request_answers_the_bulk_job_that_waits_for_the_same_device() -> Result<()> {
-    let world = world(4.0).await?;
+    let world = world(2.0).await?;
     let environment = some_environment();
     let mut waiting = Vec::new();
     for _ in 0..24 {
