@@ -33,11 +33,11 @@ async fn a_canary_of_failures_pauses_and_nothing_beyond_it_is_sent() -> Result<(
     let world = world(1000.0).await?;
     world.simulator().fault_all(Fault::status(403));
     let bulk = Bulk::at(&world.service, BatchHeader { canary_count: 50, ..header() })?;
-    bulk.upload(&rows_of_few(2000)).await?;
+    bulk.upload(&rows_of_few(10_000)).await?;
     let paused = bulk.when_in(State::Paused).await?;
     assert!(paused.paused_by_itself && paused.state_reason.contains("canary"), "{paused:?}");
     let (batch, results) = bulk.exact().await?;
-    assert_eq!((batch.failed_count, batch.pending_count), (50, 1950));
+    assert_eq!((batch.failed_count, batch.pending_count), (50, 9_950));
     let failed = having(&results, Outcome::Failed);
     assert!(
         failed
@@ -62,11 +62,11 @@ async fn a_canary_of_failures_pauses_and_nothing_beyond_it_is_sent() -> Result<(
         (State::Running, false, "")
     );
     let (batch, _) = bulk.ended(State::Done).await?;
-    assert_eq!((batch.succeeded_count, batch.failed_count), (1950, 50));
+    assert_eq!((batch.succeeded_count, batch.failed_count), (9_950, 50));
     bulk.retry().await?;
     let (batch, results) = bulk.ended(State::Done).await?;
-    assert_eq!((batch.succeeded_count, batch.failed_count), (2000, 0));
-    assert_eq!(world.simulator().counts().posts, 51 + 2000 - 50 + 50);
+    assert_eq!((batch.succeeded_count, batch.failed_count), (10_000, 0));
+    assert_eq!(world.simulator().counts().posts, 51 + 10_000 - 50 + 50);
     assert!(results.iter().all(|result| result.error.is_none()));
     Ok(())
 }
@@ -77,7 +77,7 @@ async fn a_canary_whose_credential_is_refused_costs_nothing_beyond_it() -> Resul
     world.simulator().fault_all(Fault::status(403));
     let bulk = Bulk::at(&world.service, BatchHeader { canary_count: 50, ..header() })?;
     // Each of another user: then it must be the credential.
-    bulk.upload(&rows(2000)).await?;
+    bulk.upload(&rows(10_000)).await?;
     let waits = bulk
         .when("it waits for the credential", |batch| {
             !batch.waiting_for.is_empty() && batch.failed_count >= 19
@@ -103,10 +103,10 @@ async fn a_canary_whose_credential_is_refused_costs_nothing_beyond_it() -> Resul
     assert_eq!(posted(world.simulator()), 50, "the canary, and no more");
     bulk.resume().await?;
     let (batch, _) = bulk.ended(State::Done).await?;
-    assert_eq!(batch.succeeded_count + batch.failed_count, 2000);
+    assert_eq!(batch.succeeded_count + batch.failed_count, 10_000);
     bulk.retry().await?;
     let (batch, _) = bulk.ended(State::Done).await?;
-    assert_eq!(batch.succeeded_count, 2000);
+    assert_eq!(batch.succeeded_count, 10_000);
     Ok(())
 }
 
