@@ -17,7 +17,9 @@ mod waiting;
 
 use std::{sync::Arc, time::Duration};
 
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+use tonic::Status;
 
 use crate::{
     engine::{Control, Submitter},
@@ -47,3 +49,16 @@ pub struct Services {
 const WAIT_AT_MOST: Duration = Duration::from_secs(30);
 /// Streams end politely after this long, so that load spreads over replicas.
 const STREAM_AT_MOST: Duration = Duration::from_secs(30 * 60);
+
+impl Services {
+    /// Waits until a stream that began at `began` has to end though there is more to say; says why.
+    async fn stream_ends(&self, began: Instant, deadline: Option<Instant>) -> Status {
+        let polite_end = began + STREAM_AT_MOST;
+        tokio::select! {
+            () = self.draining.cancelled() => status::draining(),
+            () = tokio::time::sleep_until(deadline.map_or(polite_end, |at| at.min(polite_end))) => {
+                if deadline.is_some_and(|at| at <= polite_end) { deadline::passed() } else { status::draining() }
+            }
+        }
+    }
+}

@@ -6,7 +6,7 @@ use tokio::{sync::mpsc, time::Instant};
 use tokio_stream::{Stream, wrappers::ReceiverStream};
 use tonic::Status;
 
-use super::{STREAM_AT_MOST, Services, convert, deadline, status};
+use super::{Services, convert, status};
 use crate::{
     batch::{Batch, Target},
     device::{DeviceId, DeviceRef},
@@ -50,7 +50,7 @@ impl Services {
         deadline: Option<Instant>,
         sender: &Sender,
     ) -> Result<(), Status> {
-        let polite_end = Instant::now() + STREAM_AT_MOST;
+        let began = Instant::now();
         let environment = batch.header.environment;
         let key = BatchKey { lane: environment.lane(), number: batch.number };
         let mut from: TargetPlace = (wish.from, 0);
@@ -79,11 +79,7 @@ impl Services {
             tokio::select! {
                 () = tokio::time::sleep(LOOK_EVERY) => {}
                 () = sender.closed() => return Ok(()),
-                () = self.draining.cancelled() => return Err(status::draining()),
-                () = tokio::time::sleep_until(deadline.map_or(polite_end, |at| at.min(polite_end))) => {
-                    let passed = deadline.is_some_and(|at| at <= polite_end);
-                    return Err(if passed { deadline::passed() } else { status::draining() });
-                }
+                end = self.stream_ends(began, deadline) => return Err(end),
             }
             // Read before the rows: once it has ended, no row can come that is not seen.
             batch = self.whole(&batch).await?;

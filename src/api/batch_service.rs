@@ -7,8 +7,8 @@ use tokio_stream::{Stream, wrappers::ReceiverStream};
 use tonic::{Request, Response, Status};
 
 use super::{
-    STREAM_AT_MOST, Services, batch_results, convert,
-    deadline::{self, Deadline},
+    Services, batch_results, convert,
+    deadline::Deadline,
     fields::{Fields, REASON_AT_MOST, TICKET_AT_MOST},
     status::{self, ErrorReason},
 };
@@ -238,7 +238,7 @@ impl Services {
         deadline: Option<Instant>,
         updates: &mpsc::Sender<Result<v1::WatchBatchResponse, Status>>,
     ) -> Result<(), Status> {
-        let polite_end = Instant::now() + STREAM_AT_MOST;
+        let began = Instant::now();
         let mut batch = first;
         let mut sent = None;
         loop {
@@ -255,11 +255,7 @@ impl Services {
             tokio::select! {
                 () = tokio::time::sleep(LOOK_EVERY) => {}
                 () = updates.closed() => return Ok(()),
-                () = self.draining.cancelled() => return Err(status::draining()),
-                () = tokio::time::sleep_until(deadline.map_or(polite_end, |at| at.min(polite_end))) => {
-                    let passed = deadline.is_some_and(|at| at <= polite_end);
-                    return Err(if passed { deadline::passed() } else { status::draining() });
-                }
+                end = self.stream_ends(began, deadline) => return Err(end),
             }
             batch = self.whole(&batch).await?;
         }

@@ -7,7 +7,7 @@ use tokio_stream::{Stream, wrappers::ReceiverStream};
 use tonic::{Request, Response, Status, Streaming};
 
 use super::{
-    STREAM_AT_MOST, Services, batch_service, deadline,
+    Services, batch_service, deadline,
     fields::{Fields, ON_BEHALF_OF_AT_MOST, REASON_AT_MOST, TICKET_AT_MOST},
     status::{self, ErrorReason},
 };
@@ -56,17 +56,13 @@ impl Services {
         deadline: Option<Instant>,
         sender: &Sender,
     ) -> Result<(), Status> {
-        let polite_end = Instant::now() + STREAM_AT_MOST;
+        let began = Instant::now();
         let mut upload: Option<Upload> = None;
         loop {
             let message = tokio::select! {
                 message = messages.message() => message?,
                 () = sender.closed() => return Ok(()),
-                () = self.draining.cancelled() => return Err(status::draining()),
-                () = tokio::time::sleep_until(deadline.map_or(polite_end, |at| at.min(polite_end))) => {
-                    let passed = deadline.is_some_and(|at| at <= polite_end);
-                    return Err(if passed { deadline::passed() } else { status::draining() });
-                }
+                end = self.stream_ends(began, deadline) => return Err(end),
             };
             let Some(message) = message else { return Ok(()) };
             let answer = match (message.kind, &upload) {

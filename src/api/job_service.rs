@@ -7,8 +7,8 @@ use tokio_stream::{Stream, wrappers::ReceiverStream};
 use tonic::{Request, Response, Status};
 
 use super::{
-    STREAM_AT_MOST, Services, convert,
-    deadline::{self, Deadline},
+    Services, convert,
+    deadline::Deadline,
     fields::{Fields, REASON_AT_MOST, TICKET_AT_MOST},
     status::{self, ErrorReason},
 };
@@ -166,7 +166,7 @@ impl Services {
 
     /// Sends the job at every change until it is final, or says why it stops before.
     async fn follow(&self, id: JobId, first: v1::Job, deadline: Option<Instant>, updates: Updates) {
-        let polite_end = Instant::now() + STREAM_AT_MOST;
+        let began = Instant::now();
         let mut interest = self.watch.interest(id);
         let mut sent = first.revision;
         if !send(&updates, first).await {
@@ -195,10 +195,7 @@ impl Services {
             let end = tokio::select! {
                 () = interest.changed() => continue,
                 () = updates.closed() => return,
-                () = self.draining.cancelled() => status::draining(),
-                () = tokio::time::sleep_until(deadline.map_or(polite_end, |at| at.min(polite_end))) => {
-                    if deadline.is_some_and(|at| at <= polite_end) { deadline::passed() } else { status::draining() }
-                }
+                end = self.stream_ends(began, deadline) => end,
             };
             let _ = updates.send(Err(end)).await;
             return;
