@@ -92,6 +92,11 @@ impl Process {
         self.grpc
     }
 
+    /// Where that path of the admin port is.
+    pub(crate) fn admin(&self, path: &str) -> String {
+        format!("http://{}{path}", self.admin)
+    }
+
     pub(crate) fn channel(&self) -> Result<Channel> {
         Ok(Channel::from_shared(format!("http://{}", self.grpc))?.connect_lazy())
     }
