@@ -6,7 +6,7 @@ use crate::harness::Result;
 
 /// From the lowest; modules of one row do not use each other.
 const LAYERS: [&[&str]; 9] = [
-    &["device"],
+    &["device", "redact"],
     &["job", "environment", "telemetry", "proto"],
     &["batch"],
     &["store", "pingone", "postgres", "simulator"],

@@ -23,7 +23,7 @@ fn answer(status: u16, headers: &[(&'static str, &str)], body: Body) -> Result<R
     for (name, value) in headers {
         map.append(HeaderName::from_static(name), value.parse()?);
     }
-    Ok(Response { status: StatusCode::from_u16(status)?, headers: map, body })
+    Ok(Response { status: StatusCode::from_u16(status)?, headers: map, body, shown: Vec::new() })
 }
 
 fn text(body: impl ToString) -> Body {
@@ -138,7 +138,7 @@ fn a_failure_says_what_pingone_said_without_contacts() -> Tested {
     });
     let failure = refused(&answer(400, &[("correlation-id", "c-1")], text(body))?)?;
     assert_eq!(
-        failure.message,
+        failure.message.as_str(),
         "PingOne refused the request (400 INVALID_DATA INVALID_VALUE): The value [redacted] or [redacted] is wrong."
     );
     assert_eq!(failure.pingone_code.as_deref(), Some("INVALID_DATA"));
@@ -163,7 +163,7 @@ fn a_list_is_taken_whole_and_only_of_the_user_asked_for() -> Tested {
     let never = Some(RetryHint::Never);
     let next = json!({ "next": { "href": "https://api.pingone.eu/v1/environments?cursor=2" } });
     let ours = json!({ "id": DEVICE, "user": { "id": USER }, "block": { "status": "BLOCKED" } });
-    for (body, refused) in [
+    for (case, (body, refused)) in [
         (listed(json!([])), None),
         (listed(json!([ours, { "id": "x" }])), None),
         (text(json!({ "size": 0 })), None),
@@ -179,20 +179,22 @@ fn a_list_is_taken_whole_and_only_of_the_user_asked_for() -> Tested {
         (Body::CutOff, few),
         (Body::Late, Some(RetryHint::Backoff)),
         (text(json!({ "code": "UNEXPECTED_ERROR" })), Some(RetryHint::Backoff)),
-    ] {
-        let shown = format!("{body:?}");
+    ]
+    .into_iter()
+    .enumerate()
+    {
         let meant = meaning(Call::List, &answer(200, &[], body)?)?;
-        assert_eq!(meant.err().map(|failure| failure.hint), refused, "{shown}");
+        assert_eq!(meant.err().map(|failure| failure.hint), refused, "case {case}");
     }
     Ok(())
 }
 
 #[test]
 fn without_an_answer_the_message_says_whether_anything_was_sent() {
-    let not_sent = lost(Call::Unblock, &Lost::NotSent("Connection refused".to_owned()));
+    let not_sent = lost(Call::Unblock, &Lost::NotSent("Connection refused".into()));
     assert_eq!((not_sent.reason, not_sent.hint), (Reason::Unavailable, RetryHint::Backoff));
     assert!(not_sent.message.contains("nothing was sent"));
-    for unknown in [Lost::Broken("reset".to_owned()), Lost::Late] {
+    for unknown in [Lost::Broken("reset".into()), Lost::Late] {
         let failure = lost(Call::Unblock, &unknown);
         assert_eq!((failure.reason, failure.hint), (Reason::Timeout, RetryHint::Backoff));
         assert!(failure.message.contains("unknown"));
