@@ -1,6 +1,6 @@
 //! What can go wrong between us and Postgres.
 
-use crate::redact::Redacted;
+use crate::{redact::Redacted, telemetry};
 
 /// Why a statement did not do its work. Keeps no error of sqlx: those quote the values of rows.
 #[derive(Debug, thiserror::Error)]
@@ -52,8 +52,9 @@ impl StoreError {
 
 impl From<sqlx::Error> for StoreError {
     fn from(error: sqlx::Error) -> Self {
-        let why = why(&error);
-        if is_transient(&error) { Self::Unavailable(why) } else { Self::Refused(why) }
+        let (transient, why) = (is_transient(&error), why(&error));
+        telemetry::metrics().postgres.failed(if transient { "unavailable" } else { "refused" });
+        if transient { Self::Unavailable(why) } else { Self::Refused(why) }
     }
 }
 
