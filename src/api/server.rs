@@ -27,7 +27,9 @@ use tonic_health::server::HealthReporter;
 use tower::{Service, ServiceExt};
 use tracing::Instrument as _;
 
-use super::{Services, deadline::DeadlineLayer, normalise::NormaliseLayer, status::ErrorReason};
+use super::{
+    Services, deadline::DeadlineLayer, method::method, normalise::NormaliseLayer, status::ErrorReason,
+};
 use crate::{
     proto::{self, v1},
     telemetry,
@@ -259,7 +261,7 @@ where
         };
         let span = match telemetry::wants_span(telemetry::has_context(request.headers())) {
             true => {
-                let method = request.uri().path().trim_start_matches('/');
+                let method = method(request.uri().path());
                 tracing::info_span!(target: telemetry::SPANS, "call", rpc.method = method, otel.name = method, otel.kind = "server")
             }
             false => tracing::Span::none(),

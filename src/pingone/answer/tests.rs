@@ -200,3 +200,69 @@ fn without_an_answer_the_message_says_whether_anything_was_sent() {
         assert!(failure.message.contains("unknown"));
     }
 }
+
+mod no_contact_is_told {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn contact() -> impl Strategy<Value = String> {
+        prop_oneof![
+            "[a-z]{1,8}(@|%40)[a-z]{1,8}\\.(com|example)",
+            "\\+1 ?555[ -.]?[0-9]{3}[ -.]?[0-9]{4}",
+            "\\(555\\) [0-9]{3}-[0-9]{4}",
+            "[0-9]{7,15}",
+        ]
+    }
+
+    fn text() -> impl Strategy<Value = String> {
+        let around = "[A-Za-z ,:'\"<>=_]{0,12}";
+        prop_oneof![contact(), (around, contact(), around).prop_map(|(a, b, c)| format!("{a}{b}{c}"))]
+    }
+
+    /// An error document of PingOne or of OAuth 2, a contact in any place of it.
+    fn document() -> impl Strategy<Value = Value> {
+        let member =
+            || prop_oneof![text().prop_map(Value::from), Just(json!("INVALID_DATA")), Just(json!(7))];
+        let details = (member(), member(), member()).prop_map(
+            |(code, message, target)| json!([{ "code": code, "message": message, "target": target, "innerError": { "x": message } }]),
+        );
+        (member(), member(), member(), details, member(), member()).prop_map(
+            |(code, id, message, details, error, description)| {
+                json!({
+                    "code": code, "id": id, "message": message, "details": details, "error": error,
+                    "error_description": description, "phone": message,
+                })
+            },
+        )
+    }
+
+    /// Whether it could be called or written to.
+    fn is_contact(text: &str) -> bool {
+        let separator = |c: char| matches!(c, '+' | '(' | ')' | '-' | '.' | ' ');
+        let digits = |run: &str| run.chars().filter(char::is_ascii_digit).count();
+        let runs = text.split(|c: char| !c.is_ascii_digit() && !separator(c));
+        text.contains('@') || text.contains("%40") || runs.map(digits).any(|count| count >= 7)
+    }
+
+    #[test]
+    fn the_test_knows_a_contact() {
+        assert!(is_contact("x +1 555 010 0199") && is_contact("5550100") && is_contact("a@b"));
+        assert!(!is_contact("PingOne refused the request (400 INVALID_DATA): 7 of 500"));
+    }
+
+    proptest! {
+        #[test]
+        fn wherever_pingone_says_one(document in document(), status in 200u16..600, header in text()) {
+            let headers = [("correlation-id", header.as_str()), ("retry-after", header.as_str())];
+            let response = answer(status, &headers, super::text(&document)).expect("the header is ASCII");
+            let told = match meaning(Call::Unblock, &response).expect("the ids are ids") {
+                Ok(snapshot) => format!("{snapshot:?}"),
+                Err(failure) => format!(
+                    "{:?} {:?} {:?} {:?}", failure.message, failure.pingone_code, failure.pingone_id, failure.correlation_id
+                ),
+            };
+            // The snapshot's Debug holds an instant, the beginning of all time.
+            prop_assert!(!is_contact(&told.replace("1970-01-01 0:00:00.0 +00:00:00", "")), "{told}");
+        }
+    }
+}
