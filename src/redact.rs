@@ -6,8 +6,10 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 const REDACTED: &str = "[redacted]";
-/// Digits in a row, separators aside, that could be a telephone number.
-const PHONE_DIGITS: usize = 7;
+/// Digits in a row, separators aside, that could be a telephone number or a passcode: PingOne's have six at least.
+const TELLING_DIGITS: usize = 6;
+/// Letters and digits mixed, this many in a row, could be a key or a token. No group of a UUID is so long.
+const KEY_LENGTH: usize = 16;
 const UUID_LENGTH: usize = 36;
 
 /// A sentence fit to be stored, logged and shown. Made only of the program's own words, numbers and instants, and of foreign text
@@ -16,8 +18,8 @@ const UUID_LENGTH: usize = 36;
 pub struct Redacted(String);
 
 impl Redacted {
-    /// `foreign` on one line of at most `longest` characters. What looks like an e-mail address, a telephone number or a token is
-    /// taken out, rather too much than too little; UUIDs stay, as support asks for them.
+    /// `foreign` on one line of at most `longest` characters. What looks like an e-mail address, a telephone number, a passcode or a
+    /// token is taken out, rather too much than too little; UUIDs stay, as support asks for them.
     #[must_use]
     pub fn of(foreign: &str, longest: usize) -> Self {
         let clean: String = foreign.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
@@ -131,7 +133,13 @@ impl fmt::Display for Redacted {
 fn without_address_or_token(word: &str) -> &str {
     // Every JSON web token begins with the base64 of `{"`.
     let telling = ["@", "%40", "eyJ"];
-    if telling.iter().any(|part| word.contains(part)) { REDACTED } else { word }
+    let key = |part: &str| {
+        part.len() >= KEY_LENGTH
+            && part.contains(|c: char| c.is_ascii_digit())
+            && part.contains(|c: char| c.is_ascii_alphabetic())
+    };
+    let has_key = word.split(|c: char| !c.is_ascii_alphanumeric()).any(key);
+    if has_key || telling.iter().any(|part| word.contains(part)) { REDACTED } else { word }
 }
 
 fn without_phones(text: &str) -> String {
@@ -167,7 +175,7 @@ fn leading_phone(text: &str) -> Option<usize> {
     let part = |c: char| c.is_numeric() || matches!(c, '+' | '(' | ')' | '-' | '.' | '/' | ' ');
     let run = &text[..text.find(|c| !part(c)).unwrap_or(text.len())];
     let number = run.trim_end_matches(|c: char| !c.is_numeric());
-    (number.chars().filter(|c| c.is_numeric()).count() >= PHONE_DIGITS).then_some(number.len())
+    (number.chars().filter(|c| c.is_numeric()).count() >= TELLING_DIGITS).then_some(number.len())
 }
 
 fn cut(text: &str, longest: usize) -> String {
@@ -197,6 +205,9 @@ mod tests {
             ("got Bearer eyJhbGciOiJSUzI1NiJ9.e30.c2ln", "got Bearer [redacted]"),
             ("between 1 and 7, 400 of 500", "between 1 and 7, 400 of 500"),
             ("id 6697f628-7712-4e71-b52b-920ba0635020.", "id 6697f628-7712-4e71-b52b-920ba0635020."),
+            ("passcode 739154 has expired", "passcode [redacted] has expired"),
+            ("token simulated.1.00ff00ff00ff00ff is not valid", "token [redacted] is not valid"),
+            ("key=JBSWY3DPEHPK3PXP;", "[redacted]"),
             ("two\nlines\tand \u{7}a bell", "two lines and a bell"),
         ] {
             assert_eq!(Redacted::of(said, 300).as_str(), kept);
