@@ -249,13 +249,11 @@ mod tests {
     #[test]
     fn no_filter_makes_libraries_tell_headers_and_bodies() {
         let ceiling = ceiling();
-        for library in
-            ["hyper::proto", "h2::codec", "reqwest::connect", "rustls::client", "tonic", "tower", "log"]
-        {
+        for library in ["hyper", "h2", "reqwest", "rustls", "tonic", "tower", "log"] {
             assert!(!ceiling.would_enable(library, &Level::DEBUG), "{library}");
             assert!(ceiling.would_enable(library, &Level::INFO), "{library}");
         }
-        assert!(!ceiling.would_enable("sqlx::query", &Level::INFO));
+        assert!(!ceiling.would_enable("sqlx", &Level::INFO));
         assert!(!ceiling.would_enable("sqlx_postgres::options::parse", &Level::WARN));
         assert!(ceiling.would_enable("pingone_unblock::engine", &Level::TRACE));
     }
@@ -267,7 +265,10 @@ mod tests {
             panic_message(&*payload).to_string()
         };
         assert_eq!(told(|| panic!("nobody is here")), "nobody is here");
-        assert_eq!(told(|| Err("hunter2".to_owned()).expect("the token is read")), "the token is read");
+        assert_eq!(
+            told(|| std::hint::black_box(Err::<(), _>("hunter2")).expect("the token is read")),
+            "the token is read"
+        );
         assert_eq!(
             told(|| drop("über hunter2"[1..2].to_owned())),
             "start byte index 1 is not a char boundary; it is inside"
