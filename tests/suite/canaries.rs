@@ -316,9 +316,19 @@ async fn commands(
     ];
     mistakes.extend(wrong_urls.iter().map(|url| ("UNBLOCK_DATABASE_URL", url.as_str())));
     for mistake in mistakes {
-        let (said, diagnosis) = run(&["check"], &[settings, &[mistake]].concat()).await?;
+        // Where a secret is given in two ways, that is the mistake, and neither is read.
+        let others: &[&str] = match mistake.0 {
+            "PINGONE_CLIENT_SECRET_FILE" => &["PINGONE_CLIENT_SECRET"],
+            "PINGONE_ACCESS_TOKEN" | "PINGONE_ACCESS_TOKEN_FILE" => {
+                &["PINGONE_CLIENT_SECRET", "PINGONE_CLIENT_ID", "PINGONE_AUTH_ENVIRONMENT_ID"]
+            }
+            _ => &[],
+        };
+        let others: Vec<(&str, &str)> = others.iter().map(|other| (*other, "")).collect();
+        let (said, diagnosis) = run(&["check"], &[settings, &[mistake], &others].concat()).await?;
         let said = said + &diagnosis;
         assert!(!said.is_empty() && !said.contains("canary token"), "{said}");
+        assert!(!mistake.0.ends_with("_FILE") || said.contains("cannot be read"), "{said}");
         told.add(format!("check with {}", mistake.0), said);
     }
     let flag = format!("--pingone-client-secret={secret}");
