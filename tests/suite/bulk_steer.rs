@@ -205,8 +205,8 @@ async fn a_pause_holds_what_waits_and_a_person_answers_it_all_the_same() -> Resu
     assert_eq!((paused.state(), paused.paused_by_itself), (State::Paused, false));
     assert!(paused.state_reason.starts_with("paused by"), "{paused:?}");
     world.simulator().idle().await;
-    let before = bulk.when("what was sent is told", |batch| batch.running_count == 0).await?;
-    let (_, results) = bulk.exact().await?;
+    bulk.when("what was sent is told", |batch| batch.running_count == 0).await?;
+    let (before, results) = bulk.exact().await?;
     let waits = *having(&results, Outcome::Pending).first().ok_or("all were sent")?;
     let target = waits.target.clone().ok_or("no target")?;
     let device = v1::DeviceRef {
