@@ -225,6 +225,7 @@ fn telemetry(reader: &mut Reader<'_>, variable: Variable<'_>) -> Option<telemetr
         None => Some(telemetry::Format::Auto),
         Some(given) => reader.parse(&given, one_of(FORMATS)),
     };
-    let traces = telemetry::Traces::from_variables(|name| variable(name)?.into_string().ok());
-    Some(telemetry::Options { filter: filter?, format: format?, traces })
+    let text = |name: &str| variable(name)?.into_string().ok();
+    let (traces, logs) = (telemetry::Traces::from_variables(text), telemetry::Logs::from_variables(text));
+    Some(telemetry::Options { filter: filter?, format: format?, traces, logs })
 }

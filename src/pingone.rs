@@ -23,10 +23,11 @@ use tokio::time::Instant;
 use crate::{
     device::{DeviceRef, EnvironmentId, Snapshot, UserId},
     job::{Failure, JobId},
+    telemetry::TracePoint,
 };
 
 use answer::{Call, classify, lost};
-use exchange::{Lost, Response, exchange};
+use exchange::{Lost, Response, exchange, request_span};
 use token::{Tokens, Worker, bearer};
 
 pub use address::{AddressError, ApiPath, AuthPath, Region, UnknownRegion};
@@ -62,6 +63,15 @@ impl fmt::Debug for Client {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Client").field("api", &self.0.api).finish_non_exhaustive()
     }
+}
+
+/// What a request comes from.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Origin<'a> {
+    /// The W3C `traceparent` kept with the job: sent along where the request has no span of its own.
+    pub trace_parent: Option<&'a str>,
+    /// How often it may have been sent before.
+    pub resent: u32,
 }
 
 /// What came of an attempt.
@@ -132,13 +142,13 @@ impl Client {
 
     /// Asks PingOne to unblock `device`, once; a 401 is answered with a fresh token and one more request. Takes no longer
     /// than the attempt deadline. PingOne's audit shows `job` as the external transaction.
-    pub async fn unblock(&self, device: &DeviceRef, job: JobId, trace_parent: Option<&str>) -> Answer {
-        self.attempt(Call::Unblock, device, job, trace_parent).await
+    pub async fn unblock(&self, device: &DeviceRef, job: JobId, origin: &Origin<'_>) -> Answer {
+        self.attempt(Call::Unblock, device, job, origin).await
     }
 
     /// Asks PingOne how `device` stands, and changes nothing. Otherwise as [`Client::unblock`].
-    pub async fn read(&self, device: &DeviceRef, job: JobId, trace_parent: Option<&str>) -> Answer {
-        self.attempt(Call::Read, device, job, trace_parent).await
+    pub async fn read(&self, device: &DeviceRef, job: JobId, origin: &Origin<'_>) -> Answer {
+        self.attempt(Call::Read, device, job, origin).await
     }
 
     /// Asks PingOne for all devices of `user`, and changes nothing: the snapshot is the list, to be read with
@@ -148,9 +158,9 @@ impl Client {
         environment: EnvironmentId,
         user: UserId,
         job: JobId,
-        trace_parent: Option<&str>,
+        origin: &Origin<'_>,
     ) -> Answer {
-        self.attempt(Call::List, &DeviceRef::every(environment, user), job, trace_parent).await
+        self.attempt(Call::List, &DeviceRef::every(environment, user), job, origin).await
     }
 
     /// Whether the token endpoint grants a token now; later requests use that one. There is nothing to ask for a fixed access
@@ -165,30 +175,27 @@ impl Client {
         }
     }
 
-    async fn attempt(
-        &self,
-        call: Call,
-        device: &DeviceRef,
-        job: JobId,
-        trace_parent: Option<&str>,
-    ) -> Answer {
+    async fn attempt(&self, call: Call, device: &DeviceRef, job: JobId, origin: &Origin<'_>) -> Answer {
         let deadline = Instant::now() + self.0.attempt_deadline;
-        let send = |bearer| self.send(call, device, job, trace_parent, bearer, deadline);
+        let send = |bearer, again| {
+            let origin = Origin { resent: origin.resent + again, ..*origin };
+            self.send(call, device, job, origin, bearer, deadline)
+        };
         let tokens = match &self.0.credential {
-            Bearer::Fixed(bearer) => return Answer::of(call, device, send(bearer.clone()).await, 1),
+            Bearer::Fixed(bearer) => return Answer::of(call, device, send(bearer.clone(), 0).await, 1),
             Bearer::Granted(tokens) => tokens,
         };
         let token = match tokens.get(deadline).await {
             Ok(token) => token,
             Err(failure) => return Answer::without_request(failure),
         };
-        let first = match send(token.bearer.clone()).await {
+        let first = match send(token.bearer.clone(), 0).await {
             Ok(response) if response.status == StatusCode::UNAUTHORIZED => response,
             other => return Answer::of(call, device, other, 1),
         };
         tokens.refused(&token);
         match tokens.get(deadline).await {
-            Ok(fresh) => Answer::of(call, device, send(fresh.bearer.clone()).await, 2),
+            Ok(fresh) => Answer::of(call, device, send(fresh.bearer.clone(), 1).await, 2),
             Err(failure) => Answer::refused_token(failure, &first),
         }
     }
@@ -198,7 +205,7 @@ impl Client {
         call: Call,
         device: &DeviceRef,
         job: JobId,
-        trace_parent: Option<&str>,
+        origin: Origin<'_>,
         bearer: HeaderValue,
         deadline: Instant,
     ) -> Result<Response, Lost> {
@@ -208,6 +215,9 @@ impl Client {
             Call::Read => (Method::GET, api.device(device)),
             Call::List => (Method::GET, api.devices(device.environment, device.user)),
         };
+        let resent = if call == Call::Unblock { origin.resent } else { 0 };
+        let span = request_span(&method, call.template(), &address, resent);
+        let trace_parent = TracePoint::of(&span).map(|span| span.trace_parent());
         let mut request = self.0.http.request(method, address);
         if call == Call::Unblock {
             // An empty body needs its length said: some gateways refuse a POST without one (411).
@@ -218,10 +228,11 @@ impl Client {
             .header(AUTHORIZATION, bearer)
             .header(ACCEPT, JSON)
             .header(TRANSACTION_ID, job.to_string());
+        let trace_parent = trace_parent.as_deref().or(origin.trace_parent);
         if let Some(trace) = trace_parent.and_then(|text| HeaderValue::from_str(text).ok()) {
             request = request.header(TRACE_PARENT, trace);
         }
-        exchange(request, LARGEST_ANSWER, deadline).await
+        exchange(request, LARGEST_ANSWER, deadline, span).await
     }
 }
 

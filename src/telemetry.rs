@@ -1,22 +1,37 @@
-//! What the process says of itself: logs on stderr, traces to a collector where one is named. Metrics are not here.
+//! What the process says of itself: log lines on stderr; traces and logs to a collector where one is named. Metrics are not here.
 
+mod dropped;
+mod levels;
+mod lines;
+mod logs;
+pub mod names;
+mod otlp;
+pub mod spans;
 mod traces;
 
 use std::{io::IsTerminal as _, panic, time::Duration};
 
-use opentelemetry_sdk::trace::SdkTracerProvider;
+use opentelemetry_sdk::error::OTelSdkResult;
 use tracing::Subscriber;
 use tracing_subscriber::{
-    EnvFilter, Layer, fmt,
+    Layer, fmt,
+    fmt::format::{Format as LineFormat, JsonFields},
     layer::SubscriberExt as _,
     registry::LookupSpan,
+    reload,
     util::{SubscriberInitExt as _, TryInitError},
 };
 
-pub use traces::{Traces, continue_from, has_context, link_to, trace_parent_of_current_span, wants_span};
+pub use dropped::{Dropped, dropped};
+pub use levels::{Filter, InvalidFilter, Levels};
+pub use logs::Logs;
+pub use traces::{TracePoint, Traces, sends_spans, trace_id, trace_parent_of_current_span};
 
 /// The target of this service's spans.
 pub const SPANS: &str = "pingone_unblock::span";
+
+/// Targets of this service's events start so.
+const OWN_TARGET: &str = "pingone_unblock";
 
 /// What is logged and traced. The default: `info`, as fits stderr, nothing sent.
 #[derive(Debug, Clone, Default)]
@@ -27,11 +42,9 @@ pub struct Options {
     pub format: Format,
     /// Where traces go.
     pub traces: Traces,
+    /// Where log records go besides stderr.
+    pub logs: Logs,
 }
-
-/// Which events are logged: a level, or levels by target, such as `warn,pingone_unblock=debug`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Filter(String);
 
 /// What a log line looks like.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -45,16 +58,11 @@ pub enum Format {
     Json,
 }
 
-/// A filter that cannot be read.
-#[derive(Debug, thiserror::Error)]
-#[error("not a filter: {0}")]
-pub struct InvalidFilter(#[from] tracing_subscriber::filter::ParseError);
-
 /// Why telemetry did not start.
 #[derive(Debug, thiserror::Error)]
 pub enum TelemetryError {
     /// The collector's address or another `OTEL_EXPORTER_OTLP_*` variable cannot be used.
-    #[error("traces cannot be sent, see OTEL_EXPORTER_OTLP_ENDPOINT: {0}")]
+    #[error("traces or logs cannot be sent, see OTEL_EXPORTER_OTLP_ENDPOINT: {0}")]
     Exporter(#[from] opentelemetry_otlp::ExporterBuildError),
     /// Telemetry was started before in this process.
     #[error("logging was started twice: {0}")]
@@ -64,68 +72,98 @@ pub enum TelemetryError {
     Filter(#[from] InvalidFilter),
 }
 
-/// Running telemetry. Without [`shutdown`](Self::shutdown) the last traces are lost.
-#[derive(Debug)]
+/// Running telemetry. Without [`shutdown`](Self::shutdown) what waits to be sent is lost.
 pub struct Telemetry {
-    provider: Option<SdkTracerProvider>,
+    levels: Levels,
+    flushers: Vec<Flusher>,
+}
+
+/// Sends what is left of one signal, in a thread of its own, and takes no more.
+struct Flusher {
+    what: &'static str,
+    flush: Box<dyn FnOnce(Duration) -> OTelSdkResult + Send>,
 }
 
 /// Starts logs and traces for the whole process, and logs panics as one error line each. Inside a Tokio runtime, which the
-/// exporter's connection runs on.
+/// exporters' connections run on.
 ///
 /// # Errors
 /// [`TelemetryError`] when it was started before or cannot be set up. A collector that is down is no error.
 pub fn init(options: &Options) -> Result<Telemetry, TelemetryError> {
-    let provider = options.traces.provider()?;
-    let traces = provider.as_ref().map(traces::layer);
+    let resource = otlp::resource();
+    let tracers = options.traces.provider(&resource)?;
+    let loggers = options.logs.provider(&resource)?;
     traces::sent(matches!(options.traces, Traces::Sent(_)));
-    tracing_subscriber::registry().with(traces).with(filter(options)?).with(log_layer(options)).try_init()?;
+    // One filter for everything. Not one per layer: what one layer's filter refused, another layer's would at times forget to log.
+    let (filter, handle) = reload::Layer::new(options.filter.directives()?);
+    tracing_subscriber::registry()
+        .with(tracers.as_ref().map(traces::layer))
+        .with(filter)
+        .with(loggers.as_ref().map(logs::layer))
+        .with(log_layer(options))
+        .try_init()?;
     panic::set_hook(Box::new(|panic| {
         let message = panic.payload_as_str().unwrap_or("no message");
         let location = panic.location().map(ToString::to_string).unwrap_or_default();
         // Debug, so that a message of several lines stays on one.
         tracing::error!(panic.message = ?message, panic.location = location, "panicked");
     }));
-    Ok(Telemetry { provider })
+    if let Traces::Unusable(why) = &options.traces {
+        tracing::warn!(why, "traces are not sent");
+    }
+    if let Logs::Unusable(why) = &options.logs {
+        tracing::warn!(why, "logs are not sent");
+    }
+    let levels = Levels::new(options.filter.clone(), move |filter| handle.reload(filter));
+    let mut telemetry = Telemetry { levels, flushers: Vec::new() };
+    if let Some(tracers) = tracers.filter(|_| sends_spans()) {
+        telemetry.at_the_end("traces", move |deadline| tracers.shutdown_with_timeout(deadline));
+    }
+    if let Some(loggers) = loggers {
+        telemetry.at_the_end("logs", move |deadline| loggers.shutdown_with_timeout(deadline));
+    }
+    Ok(telemetry)
 }
 
 impl Telemetry {
-    /// Sends what is still waiting to be sent, for at most `deadline`. What a collector has not taken by then is lost.
+    /// What is logged, to be changed while the process runs.
+    #[must_use]
+    pub fn levels(&self) -> Levels {
+        self.levels.clone()
+    }
+
+    /// Has `flush` send at the end what is left of `what`, within the time it is given.
+    fn at_the_end(
+        &mut self,
+        what: &'static str,
+        flush: impl FnOnce(Duration) -> OTelSdkResult + Send + 'static,
+    ) {
+        self.flushers.push(Flusher { what, flush: Box::new(flush) });
+    }
+
+    /// Sends what is still waiting to be sent, all signals at once, for at most `deadline`. What a collector has not taken by
+    /// then is lost.
     pub async fn shutdown(self, deadline: Duration) {
-        let Some(provider) = self.provider else { return };
-        let flushing = tokio::task::spawn_blocking(move || provider.shutdown_with_timeout(deadline));
-        match tokio::time::timeout(deadline, flushing).await {
-            Ok(Ok(Ok(()))) => {}
-            Ok(Ok(Err(error))) => tracing::warn!(%error, "the last traces were not sent"),
-            Ok(Err(_)) | Err(_) => tracing::warn!("the last traces were not sent in time"),
-        }
+        let flushing = self.flushers.into_iter().map(|Flusher { what, flush }| async move {
+            let flushed = tokio::task::spawn_blocking(move || flush(deadline));
+            match tokio::time::timeout(deadline, flushed).await {
+                Ok(Ok(Ok(()))) => {}
+                Ok(Ok(Err(error))) => tracing::warn!(%error, "the last {what} were not sent"),
+                Ok(Err(_)) | Err(_) => tracing::warn!("the last {what} were not sent in time"),
+            }
+        });
+        futures_util::future::join_all(flushing).await;
     }
 }
 
-impl Filter {
-    /// Reads a filter.
-    ///
-    /// # Errors
-    /// [`InvalidFilter`] says which part is not understood.
-    pub fn parse(text: &str) -> Result<Self, InvalidFilter> {
-        EnvFilter::try_new(text)?;
-        Ok(Self(text.to_owned()))
+impl std::fmt::Debug for Telemetry {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let flushers: Vec<&str> = self.flushers.iter().map(|flusher| flusher.what).collect();
+        f.debug_struct("Telemetry").field("levels", &self.levels).field("flushers", &flushers).finish()
     }
 }
 
-impl Default for Filter {
-    fn default() -> Self {
-        Self("info".to_owned())
-    }
-}
-
-/// One filter for everything. Not one per layer: what one layer's filter refused, another layer's would at times forget to log.
-fn filter(options: &Options) -> Result<EnvFilter, InvalidFilter> {
-    // Notices of the database are no events of ours, and spans are made whatever is logged: a trace must not end here. A
-    // filter that names them has its way.
-    Ok(EnvFilter::try_new(format!("sqlx=warn,{SPANS}=info,{}", options.filter.0))?)
-}
-
+/// Lines on stderr. One that cannot be written, as on a full disk, is lost: nothing stops for it.
 fn log_layer<S>(options: &Options) -> Box<dyn Layer<S> + Send + Sync>
 where
     S: Subscriber + for<'span> LookupSpan<'span>,
@@ -138,8 +176,17 @@ where
         Format::Text => false,
         Format::Json => true,
     };
+    let format = LineFormat::default();
     match json {
-        true => lines.json().flatten_event(true).with_current_span(false).boxed(),
-        false => lines.boxed(),
+        true => lines
+            .fmt_fields(JsonFields::new())
+            .event_format(lines::Object(
+                format.json().flatten_event(true).with_current_span(false).with_span_list(false),
+            ))
+            .boxed(),
+        false => lines.event_format(lines::Text(format.with_ansi(colour))).boxed(),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -10,6 +10,7 @@ use super::{Core, desk::priority_of, gather::Groups, lookup, send::Attempt};
 use crate::{
     job::{self, Confirmed, JobId, Priority, State},
     store::{Ending, Failed, ReadFirst, StoreError, Succeeded, Unsent},
+    telemetry::{TracePoint, spans},
 };
 
 /// A finished attempt, the read that came before it, and what it holds until that is saved.
@@ -26,6 +27,16 @@ pub(super) enum Outcome {
     Succeeded(Succeeded),
     Failed(Failed),
     Unsent(Unsent),
+}
+
+impl Outcome {
+    pub(super) fn ended(&self) -> spans::Ended {
+        match self {
+            Self::Succeeded(_) => spans::Ended::Well,
+            Self::Failed(failed) => spans::Ended::Failed(failed.failure.reason.name()),
+            Self::Unsent(_) => spans::Ended::Unsent,
+        }
+    }
 }
 
 const GROUP_AT_MOST: usize = 512;
@@ -150,11 +161,14 @@ impl Group {
     async fn save(&self, core: &Core, rng: &mut fastrand::Rng) -> Result<Saved, StoreError> {
         let mut saved = Saved { ended: Vec::new(), endings: Vec::new(), answered: Vec::new() };
         if !self.reads.is_empty() {
-            core.store.record_reads(&self.reads).await?;
+            let reads = core.store.record_reads(&self.reads);
+            spans::statement("record_reads", self.reads.len(), spans_of(self.attempts()), reads).await?;
         }
         // Before the others: a bulk job that made way is answered by the job it made way for.
         if !self.unsent.0.is_empty() {
-            core.store.release(&self.unsent.0).await?;
+            let (unsent, attempts) = &self.unsent;
+            let released = core.store.release(unsent);
+            spans::statement("release", unsent.len(), spans_of(attempts), released).await?;
             // Cancelled meanwhile, perhaps.
             let given_back: Vec<JobId> = self.unsent.0.iter().map(|entry| entry.claim.id).collect();
             saved.answered = core.store.end_if_overdue(&given_back).await?;
@@ -169,7 +183,10 @@ impl Group {
             }
         }
         if !self.failed.0.is_empty() {
-            saved.endings = core.store.complete_failed(&self.failed.0, &core.policy, rng).await?;
+            let (failed, attempts) = &self.failed;
+            let failing = core.store.complete_failed(failed, &core.policy, rng);
+            saved.endings =
+                spans::statement("complete_failed", failed.len(), spans_of(attempts), failing).await?;
         }
         Ok(saved)
     }
@@ -218,6 +235,11 @@ impl Group {
     }
 }
 
+/// Of the attempts that a statement serves.
+fn spans_of<'a>(attempts: impl IntoIterator<Item = &'a Attempt>) -> impl Iterator<Item = Option<TracePoint>> {
+    attempts.into_iter().map(|attempt| attempt.job.attempted.clone())
+}
+
 /// When each ended. Lookups of batches become a job for each device found.
 async fn save_succeeded(
     core: &Core,
@@ -232,17 +254,22 @@ async fn save_succeeded(
             continue;
         }
         let found = lookup::found(&attempt.job, &entry.snapshot);
-        if let Some(at) = core.store.expand(entry, attempt.job.flow, &found).await? {
+        let expanding = core.store.expand(entry, attempt.job.flow, &found);
+        if let Some(at) = spans::statement("expand", 1, spans_of([attempt]), expanding).await? {
             ended.insert(entry.claim.id, at);
             core.tell_of(attempt.job.device.environment);
         }
     }
     if others.len() == succeeded.len() {
-        return core.store.complete_succeeded(succeeded).await;
+        let ending = core.store.complete_succeeded(succeeded);
+        return spans::statement("complete_succeeded", succeeded.len(), spans_of(attempts), ending).await;
     }
     let others: Vec<Succeeded> = others.into_iter().cloned().collect();
     if !others.is_empty() {
-        ended.extend(core.store.complete_succeeded(&others).await?);
+        let others = core.store.complete_succeeded(&others);
+        ended.extend(
+            spans::statement("complete_succeeded", succeeded.len(), spans_of(attempts), others).await?,
+        );
     }
     Ok(ended)
 }

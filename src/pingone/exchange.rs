@@ -3,10 +3,13 @@
 use std::error::Error;
 
 use reqwest::{
-    RequestBuilder, StatusCode,
+    Method, RequestBuilder, StatusCode, Url,
     header::{HeaderMap, HeaderName},
 };
 use tokio::time::{Instant, timeout_at};
+use tracing::{Instrument as _, Span};
+
+use crate::telemetry::spans;
 
 use super::redact::{name, redact};
 
@@ -61,12 +64,37 @@ impl Response {
     }
 }
 
-/// Sends `request` and reads its answer; never outlasts `deadline`. A success over `largest` bytes is refused unread.
+/// The span of a request to `url`, whose ids stand as in `template`.
+pub(crate) fn request_span(method: &Method, template: &'static str, url: &Url, resent: u32) -> Span {
+    let (host, port) = (url.host_str().unwrap_or_default(), url.port_or_known_default().unwrap_or_default());
+    spans::request(method.as_str(), template, (host, port), resent)
+}
+
+/// Sends `request` and reads its answer, within `span`; never outlasts `deadline`. A success over `largest` bytes is refused unread.
 pub(crate) async fn exchange(
     request: RequestBuilder,
     largest: usize,
     deadline: Instant,
+    span: Span,
 ) -> Result<Response, Lost> {
+    let answered = send(request, largest, deadline).instrument(span.clone()).await;
+    match &answered {
+        Ok(response) => {
+            spans::responded(&span, response.status.as_u16());
+            match response.body {
+                Body::Late => spans::failed(&span, "timeout"),
+                Body::CutOff => spans::failed(&span, "broken"),
+                Body::Whole(_) | Body::TooLarge => {}
+            }
+        }
+        Err(Lost::NotSent(_)) => spans::failed(&span, "connect"),
+        Err(Lost::Broken(_)) => spans::failed(&span, "broken"),
+        Err(Lost::Late) => spans::failed(&span, "timeout"),
+    }
+    answered
+}
+
+async fn send(request: RequestBuilder, largest: usize, deadline: Instant) -> Result<Response, Lost> {
     let mut response = match timeout_at(deadline, request.send()).await {
         Ok(Ok(response)) => response,
         Ok(Err(error)) if error.is_connect() => return Err(Lost::NotSent(cause(&error))),

@@ -1,5 +1,7 @@
 //! What can go wrong between us and Postgres.
 
+use crate::telemetry;
+
 /// Why a statement did not do its work.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
@@ -45,6 +47,20 @@ impl StoreError {
     #[must_use]
     pub const fn is_transient(&self) -> bool {
         matches!(self, Self::Unavailable(_))
+    }
+}
+
+impl telemetry::spans::Kind for StoreError {
+    fn kind(&self) -> &'static str {
+        match self {
+            Self::Unavailable(_) => "unavailable",
+            Self::Refused(_) => "refused",
+            Self::Corrupt(_) => "corrupt",
+            Self::Address(_) => "address",
+            Self::Migration(_) | Self::SchemaOlder { .. } | Self::SchemaNewer { .. } | Self::Lanes { .. } => {
+                "schema"
+            }
+        }
     }
 }
 

@@ -3,7 +3,7 @@
 use std::{fmt::Write as _, time::Duration};
 
 use reqwest::{
-    Url,
+    Method, Url,
     header::{ACCEPT, CONTENT_TYPE, HeaderValue},
 };
 use secrecy::{ExposeSecret as _, SecretString};
@@ -16,7 +16,7 @@ use crate::job::{Failure, Reason, RetryHint};
 use super::{
     super::{
         answer::failure,
-        exchange::{Body, Lost, Response, exchange},
+        exchange::{Body, Lost, Response, exchange, request_span},
         redact::{name, redact},
         retry_after::retry_after,
         said::{LONGEST_MESSAGE, Said},
@@ -26,6 +26,7 @@ use super::{
 };
 
 const LARGEST_ANSWER: usize = 64 * 1024;
+const TEMPLATE: &str = "/{environmentId}/as/token";
 /// How long PingOne's tokens live, by its documentation; for an answer that does not say.
 const DOCUMENTED_LIFE: Duration = Duration::from_secs(3600);
 /// No token is trusted longer, whatever the answer says.
@@ -46,7 +47,8 @@ impl Worker {
     /// Asks for a token. Whatever fails, nothing was changed at PingOne.
     pub(crate) async fn grant(&self) -> Result<Token, Failure> {
         let asked_at = Instant::now();
-        let response = exchange(self.request(), LARGEST_ANSWER, asked_at + self.deadline)
+        let span = request_span(&Method::POST, TEMPLATE, &self.endpoint, 0);
+        let response = exchange(self.request(), LARGEST_ANSWER, asked_at + self.deadline, span)
             .await
             .map_err(|lost| unreachable(&lost))?;
         let granted = if response.status.is_success() {
