@@ -61,3 +61,30 @@ fn set(levels: &Levels, filter: &Filter, time: Option<Duration>, peer: SocketAdd
         told();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn put(levels: &Levels, peer: &str, body: &str, time: Option<&str>) -> Result<String, StatusCode> {
+        let peer = ConnectInfo(SocketAddr::new(peer.parse().expect("an address"), 1024));
+        let wish = Query(Wish { r#for: time.map(ToOwned::to_owned) });
+        change(State(levels.clone()), peer, wish, body.to_owned()).await.map_err(|(status, _)| status)
+    }
+
+    #[tokio::test]
+    async fn only_this_machine_changes_what_is_logged_and_only_to_what_can_be_read() {
+        let levels = Levels::of_nobody();
+        for stranger in ["192.0.2.7", "2001:db8::1", "::ffff:192.0.2.7"] {
+            assert_eq!(put(&levels, stranger, "debug", None).await, Err(StatusCode::FORBIDDEN));
+        }
+        for (body, time) in [("a=b=c", None), ("debug", Some("soon"))] {
+            assert_eq!(put(&levels, "127.0.0.1", body, time).await, Err(StatusCode::BAD_REQUEST));
+        }
+        assert_eq!(levels.current(), Filter::default(), "nothing was changed");
+        for (own, body) in [("127.0.0.1", "debug"), ("::1", "warn"), ("::ffff:127.0.0.1", "info,h2=debug")] {
+            assert_eq!(put(&levels, own, body, None).await, Ok(format!("{body}\n")));
+            assert_eq!(read(State(levels.clone())).await, format!("{body}\n"));
+        }
+    }
+}

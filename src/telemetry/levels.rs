@@ -83,6 +83,12 @@ impl Levels {
         Self(Arc::new(Inner { reload: Box::new(reload), state: Mutex::new(state) }))
     }
 
+    /// Of no subscriber.
+    #[cfg(test)]
+    pub(crate) fn of_nobody() -> Self {
+        Self::new(Filter::default(), |_| Ok(()))
+    }
+
     /// What is logged now.
     #[must_use]
     pub fn current(&self) -> Filter {

@@ -6,6 +6,7 @@ pub(crate) mod database;
 pub(crate) mod load;
 pub(crate) mod process;
 pub(crate) mod proxy;
+pub(crate) mod receiver;
 pub(crate) mod rerun;
 pub(crate) mod service;
 mod shared;

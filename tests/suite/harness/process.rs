@@ -72,12 +72,23 @@ impl Process {
         pingone: &PingOne,
         settings: &[(&str, &str)],
     ) -> Result<Self> {
+        Self::serve_writing(database, pingone, settings, Stdio::inherit()).await
+    }
+
+    /// With what it logs going there.
+    pub(crate) async fn serve_writing(
+        database: &str,
+        pingone: &PingOne,
+        settings: &[(&str, &str)],
+        log: impl Into<Stdio>,
+    ) -> Result<Self> {
         let (grpc, admin) = (free_address()?, free_address()?);
         let child = command(&["serve"])
             .envs(configuration(database, pingone))
             .envs(settings.iter().copied())
             .env("UNBLOCK_LISTEN", grpc.to_string())
             .env("UNBLOCK_ADMIN_LISTEN", admin.to_string())
+            .stderr(log)
             .spawn()?;
         let process = Self { child, grpc, admin };
         eventually("the process is ready", async || {
@@ -90,6 +101,10 @@ impl Process {
 
     pub(crate) const fn address(&self) -> SocketAddr {
         self.grpc
+    }
+
+    pub(crate) const fn admin(&self) -> SocketAddr {
+        self.admin
     }
 
     pub(crate) fn channel(&self) -> Result<Channel> {
