@@ -3,13 +3,13 @@
 mod batch_results;
 mod batch_service;
 mod bulk;
-mod call;
 mod convert;
 mod deadline;
 mod device_service;
 mod environment_service;
 mod fields;
 mod job_service;
+mod measure;
 mod normalise;
 mod server;
 mod status;

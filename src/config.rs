@@ -225,7 +225,9 @@ fn telemetry(reader: &mut Reader<'_>, variable: Variable<'_>) -> Option<telemetr
         None => Some(telemetry::Format::Auto),
         Some(given) => reader.parse(&given, one_of(FORMATS)),
     };
-    let text = |name: &str| variable(name)?.into_string().ok();
-    let (traces, logs) = (telemetry::Traces::from_variables(text), telemetry::Logs::from_variables(text));
-    Some(telemetry::Options { filter: filter?, format: format?, traces, logs })
+    let variable = |name: &str| variable(name)?.into_string().ok();
+    let traces = telemetry::Traces::from_variables(variable);
+    let metrics = telemetry::Metrics::from_variables(variable);
+    let logs = telemetry::Logs::from_variables(variable);
+    Some(telemetry::Options { filter: filter?, format: format?, traces, metrics, logs })
 }

@@ -12,6 +12,7 @@ mod complete;
 mod control;
 mod credential;
 mod desk;
+mod figures;
 mod flow;
 mod gate;
 mod gather;
@@ -254,6 +255,7 @@ impl Engine {
         helpers.spawn(retention::run(Arc::clone(&core), self.retention));
         let membership = tokio::spawn(lanes::run(Arc::clone(&core), self.role));
         helpers.spawn(submit::watch_backlogs(Arc::clone(&core)));
+        helpers.spawn(figures::run(Arc::clone(&core)));
         if self.role.sends() {
             helpers.spawn(look::read(Arc::clone(&core)));
             helpers.spawn(look::watch_facts(Arc::clone(&core)));

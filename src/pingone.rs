@@ -23,11 +23,11 @@ use tokio::time::Instant;
 use crate::{
     device::{DeviceRef, EnvironmentId, Snapshot, UserId},
     job::{Failure, JobId},
-    telemetry::TracePoint,
+    telemetry::{TracePoint, metrics::Request, spans},
 };
 
 use answer::{Call, classify, lost};
-use exchange::{Lost, Response, exchange, request_span};
+use exchange::{Lost, Response, exchange};
 use token::{Tokens, Worker, bearer};
 
 pub use address::{AddressError, ApiPath, AuthPath, Region, UnknownRegion};
@@ -49,9 +49,30 @@ pub struct Client(Arc<Inner>);
 
 struct Inner {
     http: reqwest::Client,
+    kinds: Kinds,
     api: ApiPath,
     credential: Bearer,
     attempt_deadline: Duration,
+}
+
+/// What is asked of PingOne, as it is measured.
+struct Kinds {
+    unblock: Request,
+    read: Request,
+    list: Request,
+}
+
+impl Kinds {
+    fn new(api: &ApiPath) -> Self {
+        let (host, port) = api.server();
+        let device = "/environments/{environmentId}/users/{userId}/devices/{deviceId}";
+        let devices = "/environments/{environmentId}/users/{userId}/devices";
+        Self {
+            unblock: Request::new("POST", host, port, device),
+            read: Request::new("GET", host, port, device),
+            list: Request::new("GET", host, port, devices),
+        }
+    }
 }
 
 enum Bearer {
@@ -107,8 +128,12 @@ impl Client {
                 let endpoint = auth.token_endpoint(environment);
                 let http = http.clone();
                 let deadline = attempt_deadline;
+                let host = endpoint.host_str().unwrap_or_default();
+                let port = endpoint.port_or_known_default().unwrap_or_default();
+                let kind = Request::new("POST", host, port, "/{environmentId}/as/token");
                 Bearer::Granted(Tokens::new(Worker {
                     http,
+                    kind,
                     endpoint,
                     client_id,
                     client_secret,
@@ -117,7 +142,8 @@ impl Client {
                 }))
             }
         };
-        Ok(Self(Arc::new(Inner { http, api, credential, attempt_deadline })))
+        let kinds = Kinds::new(&api);
+        Ok(Self(Arc::new(Inner { http, kinds, api, credential, attempt_deadline })))
     }
 
     /// How long an attempt may take with everything in it.
@@ -209,14 +235,14 @@ impl Client {
         bearer: HeaderValue,
         deadline: Instant,
     ) -> Result<Response, Lost> {
-        let api = &self.0.api;
-        let (method, address) = match call {
-            Call::Unblock => (Method::POST, api.device(device)),
-            Call::Read => (Method::GET, api.device(device)),
-            Call::List => (Method::GET, api.devices(device.environment, device.user)),
+        let Inner { api, kinds, .. } = &*self.0;
+        let (method, address, kind) = match call {
+            Call::Unblock => (Method::POST, api.device(device), &kinds.unblock),
+            Call::Read => (Method::GET, api.device(device), &kinds.read),
+            Call::List => (Method::GET, api.devices(device.environment, device.user), &kinds.list),
         };
         let resent = if call == Call::Unblock { origin.resent } else { 0 };
-        let span = request_span(&method, call.template(), &address, resent);
+        let span = spans::request(kind, resent);
         let trace_parent = TracePoint::of(&span).map(|span| span.trace_parent());
         let mut request = self.0.http.request(method, address);
         if call == Call::Unblock {
@@ -232,7 +258,7 @@ impl Client {
         if let Some(trace) = trace_parent.and_then(|text| HeaderValue::from_str(text).ok()) {
             request = request.header(TRACE_PARENT, trace);
         }
-        exchange(request, LARGEST_ANSWER, deadline, span).await
+        exchange(request, kind, LARGEST_ANSWER, deadline, span).await
     }
 }
 

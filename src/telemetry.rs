@@ -1,9 +1,11 @@
-//! What the process says of itself: log lines on stderr; traces and logs to a collector where one is named. Metrics are not here.
+//! What the process says of itself: log lines on stderr, metrics on the admin port; traces, metrics and logs to a collector where
+//! one is named.
 
 mod dropped;
 mod levels;
 mod lines;
 mod logs;
+pub mod metrics;
 pub mod names;
 mod otlp;
 pub mod spans;
@@ -25,6 +27,7 @@ use tracing_subscriber::{
 pub use dropped::{Dropped, dropped};
 pub use levels::{Filter, InvalidFilter, Levels};
 pub use logs::Logs;
+pub use metrics::{Metrics, exposition, metrics};
 pub use traces::{TracePoint, Traces, sends_spans, trace_id, trace_parent_of_current_span};
 
 /// The target of this service's spans.
@@ -44,6 +47,8 @@ pub struct Options {
     pub traces: Traces,
     /// Where log records go besides stderr.
     pub logs: Logs,
+    /// Where metrics go.
+    pub metrics: Metrics,
 }
 
 /// What a log line looks like.
@@ -62,8 +67,11 @@ pub enum Format {
 #[derive(Debug, thiserror::Error)]
 pub enum TelemetryError {
     /// The collector's address or another `OTEL_EXPORTER_OTLP_*` variable cannot be used.
-    #[error("traces or logs cannot be sent, see OTEL_EXPORTER_OTLP_ENDPOINT: {0}")]
+    #[error("telemetry cannot be sent, see OTEL_EXPORTER_OTLP_ENDPOINT: {0}")]
     Exporter(#[from] opentelemetry_otlp::ExporterBuildError),
+    /// Metrics cannot be shown.
+    #[error("metrics cannot be shown: {0}")]
+    Shown(#[from] opentelemetry_sdk::error::OTelSdkError),
     /// Telemetry was started before in this process.
     #[error("logging was started twice: {0}")]
     Twice(#[from] TryInitError),
@@ -93,6 +101,7 @@ pub fn init(options: &Options) -> Result<Telemetry, TelemetryError> {
     let resource = otlp::resource();
     let tracers = options.traces.provider(&resource)?;
     let loggers = options.logs.provider(&resource)?;
+    let meters = options.metrics.start(resource)?;
     traces::sent(matches!(options.traces, Traces::Sent(_)));
     // One filter for everything. Not one per layer: what one layer's filter refused, another layer's would at times forget to log.
     let (filter, handle) = reload::Layer::new(options.filter.directives()?);
@@ -114,10 +123,16 @@ pub fn init(options: &Options) -> Result<Telemetry, TelemetryError> {
     if let Logs::Unusable(why) = &options.logs {
         tracing::warn!(why, "logs are not sent");
     }
+    if let Metrics::Unusable(why) = &options.metrics {
+        tracing::warn!(why, "metrics are not sent");
+    }
     let levels = Levels::new(options.filter.clone(), move |filter| handle.reload(filter));
     let mut telemetry = Telemetry { levels, flushers: Vec::new() };
     if let Some(tracers) = tracers.filter(|_| sends_spans()) {
         telemetry.at_the_end("traces", move |deadline| tracers.shutdown_with_timeout(deadline));
+    }
+    if let Some(meters) = meters {
+        telemetry.at_the_end("metrics", move |deadline| meters.shutdown_with_timeout(deadline));
     }
     if let Some(loggers) = loggers {
         telemetry.at_the_end("logs", move |deadline| loggers.shutdown_with_timeout(deadline));

@@ -11,10 +11,6 @@ use std::{
     time::Duration,
 };
 
-use super::{
-    Services, call::CallLayer, deadline::DeadlineLayer, normalise::NormaliseLayer, status::ErrorReason,
-};
-use crate::proto::{self, v1};
 use futures_util::FutureExt as _;
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
@@ -30,6 +26,11 @@ use tokio_util::sync::CancellationToken;
 use tonic::{body::Body, service::Routes};
 use tonic_health::server::HealthReporter;
 use tower::{Service, ServiceExt};
+
+use super::{
+    Services, deadline::DeadlineLayer, measure::MeasureLayer, normalise::NormaliseLayer, status::ErrorReason,
+};
+use crate::proto::{self, v1};
 
 /// Health and reflection are answered without a database.
 const OWN_SERVICES: &str = "/pingone.";
@@ -126,7 +127,7 @@ impl Server {
         };
         let service = tonic_web::GrpcWebLayer::new();
         let server = listener.local_addr().unwrap_or_else(|_| SocketAddr::from(([0, 0, 0, 0], 0)));
-        let call = CallLayer { inner: NormaliseLayer(DeadlineLayer(limit)), server };
+        let call = MeasureLayer::new(NormaliseLayer(DeadlineLayer(limit)), server);
         let service = tower::Layer::layer(&service, call);
         let service =
             service.map_request(|request: http::Request<hyper::body::Incoming>| request.map(Body::new));

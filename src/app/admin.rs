@@ -1,14 +1,22 @@
-//! The admin port: plain HTTP for whoever keeps the process running. `/livez`: it runs; `/readyz`: it answers calls; `/log`: what is
-//! logged.
+//! The admin port: plain HTTP for whoever keeps the process running. `/livez`: it runs; `/readyz`: it answers calls; `/metrics`:
+//! what it measures, for Prometheus; `/log`: what is logged.
 
 use std::net::SocketAddr;
 
-use axum::{Router, http::StatusCode, routing::get};
+use axum::{
+    Router,
+    http::{StatusCode, header::CONTENT_TYPE},
+    response::{IntoResponse, Response},
+    routing::get,
+};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use super::{Readiness, log};
-use crate::telemetry::Levels;
+use crate::telemetry::{self, Levels};
+
+/// The text format that every Prometheus reads.
+const EXPOSITION: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 pub(super) async fn run(
     listener: TcpListener,
@@ -22,7 +30,10 @@ pub(super) async fn run(
             Some(reason) => (StatusCode::SERVICE_UNAVAILABLE, format!("not ready: {reason}\n")),
         }
     };
-    let mut routes = Router::new().route("/livez", get(async || "alive\n")).route("/readyz", get(ready));
+    let mut routes = Router::new()
+        .route("/livez", get(async || "alive\n"))
+        .route("/readyz", get(ready))
+        .route("/metrics", get(show));
     if let Some(levels) = levels {
         routes = routes.merge(log::routes(levels));
     }
@@ -30,5 +41,15 @@ pub(super) async fn run(
     let served = axum::serve(listener, service).with_graceful_shutdown(stopped.cancelled_owned()).await;
     if let Err(error) = served {
         tracing::warn!(%error, "the admin port closed");
+    }
+}
+
+async fn show() -> Response {
+    // It locks what records, for a moment of which callers are to know nothing.
+    match tokio::task::spawn_blocking(telemetry::exposition).await {
+        Ok(Some(text)) => ([(CONTENT_TYPE, EXPOSITION)], text).into_response(),
+        Ok(None) | Err(_) => {
+            (StatusCode::NOT_FOUND, "nothing is measured: OTEL_SDK_DISABLED\n").into_response()
+        }
     }
 }

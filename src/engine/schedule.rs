@@ -17,7 +17,7 @@ use crate::{
     device::EnvironmentId,
     job::JobId,
     store::{Candidate, Claim, SEND_WINDOW, StoreError},
-    telemetry::{TracePoint, spans},
+    telemetry::{TracePoint, metrics, spans},
 };
 
 /// Jobs claimed by one statement.
@@ -102,6 +102,8 @@ async fn claim(
     };
     core.watch.changed(&claimed);
     core.hints.jobs(&claimed);
+    let lapsed = |id: &&JobId| wanted.get(*id).is_some_and(|(job, _)| job.lapsed.is_some());
+    metrics().jobs.lapsed(claimed.iter().filter(lapsed).count());
     let mut taken: Vec<(Waiting, InHand)> = claimed.iter().filter_map(|id| wanted.remove(id)).collect();
     taken.sort_by_key(|(job, _)| (job.due_at, job.id));
     let mut environments: HashSet<EnvironmentId> = HashSet::new();

@@ -27,14 +27,6 @@ pub(crate) enum Call {
 }
 
 impl Call {
-    /// The path of its address, with the names of ids for ids.
-    pub(crate) const fn template(self) -> &'static str {
-        match self {
-            Self::Unblock | Self::Read => "/environments/{environmentId}/users/{userId}/devices/{deviceId}",
-            Self::List => "/environments/{environmentId}/users/{userId}/devices",
-        }
-    }
-
     const fn wants(self) -> &'static str {
         match self {
             Self::Unblock | Self::Read => "device",

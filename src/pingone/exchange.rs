@@ -3,15 +3,17 @@
 use std::error::Error;
 
 use reqwest::{
-    Method, RequestBuilder, StatusCode, Url,
+    RequestBuilder, StatusCode,
     header::{HeaderMap, HeaderName},
 };
 use tokio::time::{Instant, timeout_at};
 use tracing::{Instrument as _, Span};
 
-use crate::telemetry::spans;
-
 use super::redact::{name, redact};
+use crate::telemetry::{
+    metrics::{End, Request, metrics},
+    spans,
+};
 
 const CORRELATION_ID: HeaderName = HeaderName::from_static("correlation-id");
 /// More than any error that says something; more of it is not read.
@@ -64,37 +66,28 @@ impl Response {
     }
 }
 
-/// The span of a request to `url`, whose ids stand as in `template`.
-pub(crate) fn request_span(method: &Method, template: &'static str, url: &Url, resent: u32) -> Span {
-    let (host, port) = (url.host_str().unwrap_or_default(), url.port_or_known_default().unwrap_or_default());
-    spans::request(method.as_str(), template, (host, port), resent)
-}
-
 /// Sends `request` and reads its answer, within `span`; never outlasts `deadline`. A success over `largest` bytes is refused unread.
 pub(crate) async fn exchange(
     request: RequestBuilder,
+    kind: &Request,
     largest: usize,
     deadline: Instant,
     span: Span,
 ) -> Result<Response, Lost> {
-    let answered = send(request, largest, deadline).instrument(span.clone()).await;
-    match &answered {
-        Ok(response) => {
-            spans::responded(&span, response.status.as_u16());
-            match response.body {
-                Body::Late => spans::failed(&span, "timeout"),
-                Body::CutOff => spans::failed(&span, "broken"),
-                Body::Whole(_) | Body::TooLarge => {}
-            }
-        }
-        Err(Lost::NotSent(_)) => spans::failed(&span, "connect"),
-        Err(Lost::Broken(_)) => spans::failed(&span, "broken"),
-        Err(Lost::Late) => spans::failed(&span, "timeout"),
-    }
-    answered
+    let began = Instant::now();
+    let exchanged = unmeasured(request, largest, deadline).instrument(span.clone()).await;
+    let end = match &exchanged {
+        Ok(Response { body: Body::Whole(_) | Body::TooLarge, status, .. }) => End::Answered(status.as_u16()),
+        Ok(Response { body: Body::CutOff, .. }) | Err(Lost::Broken(_)) => End::Lost("broken"),
+        Ok(Response { body: Body::Late, .. }) | Err(Lost::Late) => End::Lost("timeout"),
+        Err(Lost::NotSent(_)) => End::Lost("connect"),
+    };
+    metrics().requests.ended(kind, end, began.elapsed());
+    spans::responded(&span, exchanged.as_ref().ok().map(|response| response.status.as_u16()), end);
+    exchanged
 }
 
-async fn send(request: RequestBuilder, largest: usize, deadline: Instant) -> Result<Response, Lost> {
+async fn unmeasured(request: RequestBuilder, largest: usize, deadline: Instant) -> Result<Response, Lost> {
     let mut response = match timeout_at(deadline, request.send()).await {
         Ok(Ok(response)) => response,
         Ok(Err(error)) if error.is_connect() => return Err(Lost::NotSent(cause(&error))),

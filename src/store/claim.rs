@@ -8,7 +8,8 @@ use uuid::Uuid;
 use super::{Store, StoreError, between, column, count, keys, micros, stored_count};
 use crate::{
     device::{DeviceId, DeviceRef, EnvironmentId, Lane, UserId},
-    job::{JobId, Reason},
+    job::{JobId, Priority, Reason, State},
+    telemetry::{metrics, metrics::timed},
 };
 
 /// How long a claim holds: longer than an attempt can last, so that no second one overlaps it.
@@ -112,6 +113,7 @@ impl Store {
     /// # Errors
     /// [`StoreError`] when Postgres cannot say.
     pub async fn find_heads(&self, stretches: &[Stretch]) -> Result<Vec<Head>, StoreError> {
+        let _timed = timed("find_heads");
         let rows = sqlx::query!(
             r#"
             select r.job_id, r.environment_id, r.flow, r.run, r.attempt, r.due_at, r.expires_at,
@@ -181,6 +183,8 @@ impl Store {
     /// # Errors
     /// [`StoreError`]: then nothing is claimed, or claims nobody uses will lapse.
     pub async fn claim(&self, candidates: &[Candidate]) -> Result<Vec<JobId>, StoreError> {
+        let _timed = timed("claim");
+        metrics().postgres.carried("claim", candidates.len());
         let (lanes, ids) = keys(candidates, |candidate| candidate.id);
         let claimed = sqlx::query_scalar!(
             r#"
@@ -223,6 +227,7 @@ impl Store {
     /// # Errors
     /// [`StoreError`]: then the claim may be renewed or not.
     pub async fn renew_claim(&self, claim: &Claim) -> Result<bool, StoreError> {
+        let _timed = timed("renew_claim");
         let renewed = sqlx::query!(
             r#"
             update ready set lease_until = now() + $5::bigint * interval '1 microsecond'
@@ -245,6 +250,7 @@ impl Store {
     /// # Errors
     /// [`StoreError`] when Postgres cannot say.
     pub async fn sweep(&self, lanes: &[Lane]) -> Result<Vec<Swept>, StoreError> {
+        let _timed = timed("sweep");
         let rows = sqlx::query!(
             r#"
             select environment_id, flow, count(*) as "count!",
@@ -278,6 +284,7 @@ impl Store {
         environment: EnvironmentId,
         limit: u32,
     ) -> Result<Vec<JobId>, StoreError> {
+        let _timed = timed("end_overdue");
         let overdue = sqlx::query_scalar!(
             r#"
             select job_id from ready
@@ -300,11 +307,12 @@ impl Store {
     /// # Errors
     /// [`StoreError`]: then nothing ended.
     pub async fn end_if_overdue(&self, ids: &[JobId]) -> Result<Vec<JobId>, StoreError> {
+        let _timed = timed("end_if_overdue");
         if ids.is_empty() {
             return Ok(Vec::new());
         }
         let (lanes, uuids) = keys(ids, |id| *id);
-        let ended = sqlx::query_scalar!(
+        let ended = sqlx::query!(
             r#"
             with overdue as (
                 select ready.lane, ready.job_id from ready
@@ -328,10 +336,11 @@ impl Store {
                        $4::text, 'the replica that sent this stopped before it could save an answer; the effect is unknown'
                 from gone where lease_until > '-infinity'
                 on conflict do nothing
+            ), ended as (
+                insert into outcome (lane, job_id, run, state, attempt, spared)
+                select lane, job_id, run, case when cancel_requested then 5 else 6 end, attempt, spared from gone
             )
-            insert into outcome (lane, job_id, run, state, attempt, spared)
-            select lane, job_id, run, case when cancel_requested then 5 else 6 end, attempt, spared from gone
-            returning job_id
+            select job_id, flow, cancel_requested from gone
             "#,
             &lanes,
             &uuids,
@@ -341,6 +350,10 @@ impl Store {
         )
         .fetch_all(&self.pool)
         .await?;
-        Ok(ended.into_iter().map(JobId::from).collect())
+        for row in &ended {
+            let state = if row.cancel_requested { State::Cancelled } else { State::Expired };
+            metrics().jobs.finished(Priority::of_flow(row.flow), state, None, 1);
+        }
+        Ok(ended.into_iter().map(|row| row.job_id.into()).collect())
     }
 }

@@ -10,7 +10,10 @@ use sqlx::{
 };
 
 use super::StoreError;
-use crate::device::LANES;
+use crate::{
+    device::LANES,
+    telemetry::metrics::{Connections, timed},
+};
 
 static MIGRATIONS: Migrator = sqlx::migrate!();
 
@@ -171,12 +174,24 @@ impl Store {
         Ok(())
     }
 
+    /// How many connections there are now.
+    #[must_use]
+    pub fn connections(&self) -> [Connections; 2] {
+        [("engine", &self.pool), ("reading", &self.reading)].map(|(name, pool)| Connections {
+            pool: name,
+            open: pool.size(),
+            idle: pool.num_idle(),
+            max: pool.options().get_max_connections(),
+        })
+    }
+
     /// Says `payload` to every replica that listens: by itself, in no other transaction, since Postgres lets only one
     /// transaction with a notification commit at a time.
     ///
     /// # Errors
     /// [`StoreError`] when Postgres does not take it; it was only a hint.
     pub async fn notify(&self, payload: &str) -> Result<(), StoreError> {
+        let _timed = timed("notify");
         sqlx::query!("select pg_notify($1, $2)", CHANNEL, payload).execute(&self.pool).await?;
         Ok(())
     }

@@ -66,7 +66,9 @@ impl telemetry::spans::Kind for StoreError {
 
 impl From<sqlx::Error> for StoreError {
     fn from(error: sqlx::Error) -> Self {
-        if is_transient(&error) { Self::Unavailable(error) } else { Self::Refused(error) }
+        let transient = is_transient(&error);
+        telemetry::metrics().postgres.failed(if transient { "unavailable" } else { "refused" });
+        if transient { Self::Unavailable(error) } else { Self::Refused(error) }
     }
 }
 

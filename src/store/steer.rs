@@ -6,7 +6,10 @@ use sqlx::PgConnection;
 use uuid::Uuid;
 
 use super::{LEASE, SEND_WINDOW, Store, StoreError, between, count, micros, stored_count};
-use crate::job::{Caller, JobId, State};
+use crate::{
+    job::{Caller, JobId, Priority, State},
+    telemetry::{metrics, metrics::timed},
+};
 
 /// What a cancel met.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -68,11 +71,12 @@ impl Store {
     /// # Errors
     /// [`StoreError`]: then nothing changed, or the answer was lost; the same call again is harmless.
     pub async fn cancel(&self, id: JobId, caller: &Caller, reason: &str) -> Result<Cancelled, StoreError> {
+        let _timed = timed("cancel");
         let (lane, uuid) = (id.lane().number(), id.as_uuid());
         let mut transaction = self.pool.begin().await?;
         let ready = sqlx::query!(
             r#"
-            select run, lease_until > now() as "leased!", now() as "now!",
+            select run, flow, lease_until > now() as "leased!", now() as "now!",
                    case when lease_until > now() then lease_until end as lease_until
             from ready where lane = $1 and job_id = $2 for update
             "#,
@@ -129,6 +133,9 @@ impl Store {
             .await?;
         }
         transaction.commit().await?;
+        if !ready.leased {
+            metrics().jobs.finished(Priority::of_flow(ready.flow), State::Cancelled, None, 1);
+        }
         Ok(match ready.lease_until {
             Some(until) => Cancelled::EndsWithAttempt {
                 settled_in: between(ready.now, until - LEASE + SEND_WINDOW + CLOCKS_DIFFER),
@@ -142,6 +149,7 @@ impl Store {
     /// # Errors
     /// [`StoreError`]: then nothing changed, or the answer was lost; the same call again is harmless where it names the run.
     pub async fn redrive(&self, wish: &Redrive) -> Result<Redriven, StoreError> {
+        let _timed = timed("redrive");
         let (lane, uuid) = (wish.id.lane().number(), wish.id.as_uuid());
         let begun_before = |run: u32| wish.expected_run.is_some_and(|expected| run == expected + 1);
         let mut transaction = self.pool.begin().await?;

@@ -16,6 +16,7 @@ const PROTOCOL: &str = "grpc";
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Signal {
     Traces,
+    Metrics,
     Logs,
 }
 
@@ -23,6 +24,7 @@ impl Signal {
     const fn name(self) -> &'static str {
         match self {
             Self::Traces => "TRACES",
+            Self::Metrics => "METRICS",
             Self::Logs => "LOGS",
         }
     }

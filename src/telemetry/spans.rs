@@ -14,18 +14,19 @@
 
 use std::{fmt::Display, net::SocketAddr};
 
-use opentelemetry::trace::Status;
+use opentelemetry::{KeyValue, trace::Status};
 use opentelemetry_semantic_conventions::attribute::{
-    DB_OPERATION_BATCH_SIZE, DB_OPERATION_NAME, DB_SYSTEM_NAME, ERROR_TYPE, HTTP_REQUEST_METHOD,
-    HTTP_REQUEST_RESEND_COUNT, HTTP_RESPONSE_STATUS_CODE, MESSAGING_DESTINATION_NAME, MESSAGING_MESSAGE_ID,
-    MESSAGING_OPERATION_NAME, MESSAGING_OPERATION_TYPE, MESSAGING_SYSTEM, RPC_METHOD,
-    RPC_RESPONSE_STATUS_CODE, RPC_SYSTEM_NAME, SERVER_ADDRESS, SERVER_PORT, URL_TEMPLATE,
+    DB_OPERATION_BATCH_SIZE, DB_OPERATION_NAME, DB_SYSTEM_NAME, ERROR_TYPE, HTTP_REQUEST_RESEND_COUNT,
+    HTTP_RESPONSE_STATUS_CODE, MESSAGING_DESTINATION_NAME, MESSAGING_MESSAGE_ID, MESSAGING_OPERATION_NAME,
+    MESSAGING_OPERATION_TYPE, MESSAGING_SYSTEM, RPC_METHOD, RPC_RESPONSE_STATUS_CODE, RPC_SYSTEM_NAME,
+    SERVER_ADDRESS, SERVER_PORT,
 };
 use tracing::{Instrument as _, Span, info_span};
 use tracing_opentelemetry::OpenTelemetrySpanExt as _;
 
 use super::{
     SPANS,
+    metrics::{End, Request},
     names::{attribute, messaging},
     traces::{TracePoint, continue_from, has_context, sends_spans, wants_span},
 };
@@ -51,7 +52,15 @@ pub fn call(method: &str, headers: &http::HeaderMap, server: SocketAddr) -> Span
 pub fn answered(span: &Span, code: tonic::Code) {
     let name = code_name(code);
     span.set_attribute(RPC_RESPONSE_STATUS_CODE, name);
-    let ours = matches!(
+    if is_fault(code) {
+        failed(span, name);
+    }
+}
+
+/// The codes that are the server's fault, by the convention.
+#[must_use]
+pub const fn is_fault(code: tonic::Code) -> bool {
+    matches!(
         code,
         tonic::Code::Unknown
             | tonic::Code::DeadlineExceeded
@@ -59,10 +68,7 @@ pub fn answered(span: &Span, code: tonic::Code) {
             | tonic::Code::Internal
             | tonic::Code::Unavailable
             | tonic::Code::DataLoss
-    );
-    if ours {
-        failed(span, name);
-    }
+    )
 }
 
 /// A status as conventions name it.
@@ -157,27 +163,31 @@ pub fn ended(span: &Span, how: Ended) {
     span.set_attribute(attribute::OUTCOME, outcome);
 }
 
-/// The span of a request over HTTP, within the current one.
+/// The span of a request over HTTP, within the current one. It may have been sent so often before.
 #[must_use]
-pub fn request(method: &str, template: &'static str, url: (&str, u16), resent: u32) -> Span {
+pub fn request(kind: &Request, resent: u32) -> Span {
     if !sends_spans() {
         return Span::none();
     }
-    let span = info_span!(
-        target: SPANS, "request", otel.name = format!("{method} {template}"), otel.kind = "client",
-        { HTTP_REQUEST_METHOD } = method, { URL_TEMPLATE } = template, { SERVER_ADDRESS } = url.0, { SERVER_PORT } = url.1,
-    );
+    let span = info_span!(target: SPANS, "request", otel.name = &*kind.name, otel.kind = "client");
+    for KeyValue { key, value, .. } in &kind.about {
+        span.set_attribute(key.clone(), value.clone());
+    }
     if resent > 0 {
         span.set_attribute(HTTP_REQUEST_RESEND_COUNT, i64::from(resent));
     }
     span
 }
 
-/// A request was answered with that status.
-pub fn responded(span: &Span, status: u16) {
-    span.set_attribute(HTTP_RESPONSE_STATUS_CODE, i64::from(status));
-    if status >= 400 {
-        failed(span, status.to_string());
+/// A request ended so; `status` came, even where the rest of the answer did not.
+pub fn responded(span: &Span, status: Option<u16>, end: End) {
+    if let Some(status) = status {
+        span.set_attribute(HTTP_RESPONSE_STATUS_CODE, i64::from(status));
+    }
+    match end {
+        End::Answered(status @ 400..) => failed(span, status.to_string()),
+        End::Answered(_) => {}
+        End::Lost(why) => failed(span, why),
     }
 }
 

@@ -20,6 +20,7 @@ mod idempotency;
 mod layers;
 mod limits;
 mod lookups;
+mod metrics;
 mod otlp;
 mod outage;
 mod pauses;

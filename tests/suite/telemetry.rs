@@ -151,7 +151,7 @@ async fn a_callers_trace_passes_through_where_nothing_is_sent_and_log_lines_name
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_logged_changes_without_a_restart_and_goes_back_by_itself() -> Result<()> {
     let service = Logged::start(&[("UNBLOCK_LOG_FORMAT", "json")]).await?;
-    let address = format!("http://{}/log", service.process.admin());
+    let address = service.process.admin("/log");
     let client = reqwest::Client::new();
     let put = async |query: &str, filter: &str| -> Result<(u16, String)> {
         let answer = client.put(format!("{address}{query}")).body(filter.to_owned()).send().await?;

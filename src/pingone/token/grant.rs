@@ -3,7 +3,7 @@
 use std::{fmt::Write as _, time::Duration};
 
 use reqwest::{
-    Method, Url,
+    Url,
     header::{ACCEPT, CONTENT_TYPE, HeaderValue},
 };
 use secrecy::{ExposeSecret as _, SecretString};
@@ -11,12 +11,18 @@ use serde_json::Value;
 use time::OffsetDateTime;
 use tokio::time::Instant;
 
-use crate::job::{Failure, Reason, RetryHint};
+use crate::{
+    job::{Failure, Reason, RetryHint},
+    telemetry::{
+        metrics::{Request, metrics},
+        spans,
+    },
+};
 
 use super::{
     super::{
         answer::failure,
-        exchange::{Body, Lost, Response, exchange, request_span},
+        exchange::{Body, Lost, Response, exchange},
         redact::{name, redact},
         retry_after::retry_after,
         said::{LONGEST_MESSAGE, Said},
@@ -26,7 +32,6 @@ use super::{
 };
 
 const LARGEST_ANSWER: usize = 64 * 1024;
-const TEMPLATE: &str = "/{environmentId}/as/token";
 /// How long PingOne's tokens live, by its documentation; for an answer that does not say.
 const DOCUMENTED_LIFE: Duration = Duration::from_secs(3600);
 /// No token is trusted longer, whatever the answer says.
@@ -35,6 +40,7 @@ const LONGEST_LIFE: Duration = Duration::from_secs(24 * 3600);
 /// A worker application at its token endpoint.
 pub(crate) struct Worker {
     pub(crate) http: reqwest::Client,
+    pub(crate) kind: Request,
     pub(crate) endpoint: Url,
     pub(crate) client_id: String,
     pub(crate) client_secret: SecretString,
@@ -46,9 +52,18 @@ pub(crate) struct Worker {
 impl Worker {
     /// Asks for a token. Whatever fails, nothing was changed at PingOne.
     pub(crate) async fn grant(&self) -> Result<Token, Failure> {
+        let granted = self.ask().await;
+        match &granted {
+            Ok(token) => metrics().requests.granted(token.life()),
+            Err(failure) => metrics().requests.not_granted(failure.reason),
+        }
+        granted
+    }
+
+    async fn ask(&self) -> Result<Token, Failure> {
         let asked_at = Instant::now();
-        let span = request_span(&Method::POST, TEMPLATE, &self.endpoint, 0);
-        let response = exchange(self.request(), LARGEST_ANSWER, asked_at + self.deadline, span)
+        let (span, until) = (spans::request(&self.kind, 0), asked_at + self.deadline);
+        let response = exchange(self.request(), &self.kind, LARGEST_ANSWER, until, span)
             .await
             .map_err(|lost| unreachable(&lost))?;
         let granted = if response.status.is_success() {

@@ -9,8 +9,9 @@ use super::BatchKey;
 use crate::{
     batch::{Named, State, Target},
     device::{DeviceId, EnvironmentId},
-    job::JobId,
+    job::{JobId, Priority},
     store::{Store, StoreError, column},
+    telemetry::{metrics, metrics::timed},
 };
 
 /// Why rows or a seal were not taken. Nothing was recorded.
@@ -93,6 +94,7 @@ impl Store {
         offset: u64,
         targets: &[Target],
     ) -> Result<Result<Appended, Unfit>, StoreError> {
+        let _timed = timed("append_targets");
         let mut transaction = self.pool.begin().await?;
         let Some(standing) = lock(&mut transaction, key).await? else { return Ok(Err(Unfit::Unknown)) };
         if upload.is_some_and(|upload| upload != standing.upload) {
@@ -104,6 +106,7 @@ impl Store {
         }
         let known = usize::try_from(next_offset - offset).unwrap_or(usize::MAX).min(targets.len());
         let (before, new) = targets.split_at(known);
+        metrics().jobs.rows(false, before.len());
         if let Some(offset) = conflict(&mut transaction, key, offset, before).await? {
             return Ok(Err(Unfit::Conflict { offset }));
         }
@@ -120,6 +123,8 @@ impl Store {
         }
         record_rows(&mut transaction, key, next_offset, &fresh, recorded.len()).await?;
         transaction.commit().await?;
+        metrics().jobs.rows(true, new.len());
+        metrics().jobs.accepted(Priority::Bulk, true, recorded.len());
         let next_offset = next_offset + u64::try_from(new.len()).unwrap_or_default();
         // Without its row an environment has no owner who looks.
         self.register_environments(&[environment]).await?;
@@ -136,6 +141,7 @@ impl Store {
         upload: Option<i64>,
         rows: u64,
     ) -> Result<Result<(), Unfit>, StoreError> {
+        let _timed = timed("seal_batch");
         let mut transaction = self.pool.begin().await?;
         let Some(standing) = lock(&mut transaction, key).await? else { return Ok(Err(Unfit::Unknown)) };
         if upload.is_some_and(|upload| upload != standing.upload) {

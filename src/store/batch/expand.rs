@@ -10,8 +10,9 @@ use super::{
 use crate::{
     batch::{BatchNumber, Named},
     device::DeviceId,
-    job::{JobId, Reason},
+    job::{JobId, Priority, Reason},
     store::{Store, StoreError, Succeeded, column, micros, packed::pack, stored_count, stored_status},
+    telemetry::{metrics, metrics::timed},
 };
 
 /// A blocked device of the user.
@@ -42,6 +43,7 @@ impl Store {
         flow: i64,
         found: &[Found],
     ) -> Result<Option<OffsetDateTime>, StoreError> {
+        let _timed = timed("expand");
         let lane = lookup.claim.id.lane();
         let Some(number) = BatchNumber::of_flow(flow) else { return Ok(None) };
         let key = BatchKey { lane, number };
@@ -125,6 +127,7 @@ impl Store {
         .execute(&mut *transaction)
         .await?;
         transaction.commit().await?;
+        metrics().jobs.accepted(Priority::Bulk, true, recorded.len());
         Ok(Some(ended))
     }
 }

@@ -103,8 +103,9 @@ impl Process {
         self.grpc
     }
 
-    pub(crate) const fn admin(&self) -> SocketAddr {
-        self.admin
+    /// Where that path of the admin port is.
+    pub(crate) fn admin(&self, path: &str) -> String {
+        format!("http://{}{path}", self.admin)
     }
 
     pub(crate) fn channel(&self) -> Result<Channel> {
