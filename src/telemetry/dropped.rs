@@ -11,11 +11,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use opentelemetry::{Context, InstrumentationScope, logs::Severity};
+use opentelemetry::{Context, InstrumentationScope, KeyValue, logs::Severity, metrics::Meter};
 use opentelemetry_sdk::{
     Resource,
     error::OTelSdkResult,
     logs::{LogBatch, LogExporter, LogProcessor, SdkLogRecord},
+    metrics::{Temporality, data::ResourceMetrics, exporter::PushMetricExporter},
     trace::{Span, SpanData, SpanExporter, SpanProcessor},
 };
 
@@ -29,16 +30,35 @@ pub struct Dropped {
     pub traces: u64,
     /// Log records. They are on stderr all the same.
     pub logs: u64,
+    /// Pushes of all metrics. The next has what one of them had.
+    pub metrics: u64,
 }
 
 /// How many items were not sent since the start: there was no room for them, or no collector took them.
 #[must_use]
 pub fn dropped() -> Dropped {
-    Dropped { traces: SPANS.dropped.load(Ordering::Relaxed), logs: RECORDS.dropped.load(Ordering::Relaxed) }
+    let of = |tally: &Tally| tally.dropped.load(Ordering::Relaxed);
+    Dropped { traces: of(&SPANS), logs: of(&RECORDS), metrics: of(&PUSHES) }
+}
+
+/// Shows how many, whenever somebody asks.
+pub(super) fn observe(meter: &Meter) {
+    meter
+        .u64_observable_counter("unblock.telemetry.dropped")
+        .with_unit("{item}")
+        .with_description("Spans, log records and pushes of metrics that no collector took")
+        .with_callback(|observer| {
+            let Dropped { traces, logs, metrics } = dropped();
+            for (signal, count) in [("traces", traces), ("logs", logs), ("metrics", metrics)] {
+                observer.observe(count, &[KeyValue::new("unblock.signal", signal)]);
+            }
+        })
+        .build();
 }
 
 pub(super) static SPANS: Tally = Tally::new("spans");
 pub(super) static RECORDS: Tally = Tally::new("log records");
+pub(super) static PUSHES: Tally = Tally::new("metrics");
 
 /// What waits to be sent, and what never was.
 #[derive(Debug)]
@@ -202,6 +222,26 @@ impl<E: LogExporter> LogExporter for Counted<E> {
 
     fn set_resource(&mut self, resource: &Resource) {
         self.inner.set_resource(resource);
+    }
+}
+
+impl<E: PushMetricExporter> PushMetricExporter for Counted<E> {
+    async fn export(&self, metrics: &ResourceMetrics) -> OTelSdkResult {
+        let result = self.inner.export(metrics).await;
+        self.tally.exported(1, &result);
+        result
+    }
+
+    fn force_flush(&self) -> OTelSdkResult {
+        self.inner.force_flush()
+    }
+
+    fn shutdown_with_timeout(&self, timeout: Duration) -> OTelSdkResult {
+        self.inner.shutdown_with_timeout(timeout)
+    }
+
+    fn temporality(&self) -> Temporality {
+        self.inner.temporality()
     }
 }
 

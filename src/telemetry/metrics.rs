@@ -23,7 +23,10 @@ use opentelemetry_sdk::{
 };
 use prometheus::{Encoder as _, Registry, TextEncoder};
 
-use super::otlp::{self, Destination, Signal};
+use super::{
+    dropped::{self, Counted},
+    otlp::{self, Destination, Signal},
+};
 
 pub use calls::Call;
 pub use postgres::{Connections, timed};
@@ -70,6 +73,7 @@ pub fn metrics() -> &'static Instruments {
 impl Instruments {
     fn new(meter: &Meter) -> Self {
         process::observe(meter);
+        dropped::observe(meter);
         Self {
             calls: calls::Calls::new(meter),
             requests: requests::Requests::new(meter),
@@ -124,7 +128,10 @@ impl Metrics {
             .build()?;
         let mut provider = SdkMeterProvider::builder().with_resource(resource).with_reader(shown);
         if let Self::Sent(endpoint) = self {
-            provider = provider.with_reader(PeriodicReader::builder(exporter(endpoint)?).build());
+            provider = provider.with_reader(
+                PeriodicReader::builder(Counted { inner: exporter(endpoint)?, tally: &dropped::PUSHES })
+                    .build(),
+            );
         }
         let provider = provider.build();
         opentelemetry::global::set_meter_provider(provider.clone());

@@ -1,6 +1,6 @@
 //! The names there are: those of OpenTelemetry's conventions, and ours. A test fails on any that is neither.
 
-use opentelemetry_semantic_conventions::attribute as convention;
+use opentelemetry_semantic_conventions::{attribute as convention, metric};
 
 /// Attributes of spans. Those of conventions come first wherever one fits.
 pub mod attribute {
@@ -20,11 +20,28 @@ pub mod messaging {
     pub const DESTINATION: &str = "unblock_jobs";
 }
 
-/// Every attribute of a span that no convention knows.
-pub const ATTRIBUTES: &[&str] = &[attribute::ATTEMPT, attribute::ENVIRONMENT_ID, attribute::OUTCOME];
+/// Every attribute that no convention knows.
+pub const ATTRIBUTES: &[&str] = &[
+    attribute::ATTEMPT,
+    attribute::ENVIRONMENT_ID,
+    attribute::OUTCOME,
+    "error.reason",
+    "tokio.worker",
+    "unblock.cause",
+    "unblock.direction",
+    "unblock.disposition",
+    "unblock.priority",
+    "unblock.reason",
+    "unblock.request",
+    "unblock.signal",
+    "unblock.state",
+    "unblock.transition",
+];
 
-/// Every attribute of a span that is one of the conventions.
+/// Every attribute of the conventions that is used.
 pub const CONVENTIONS: &[&str] = &[
+    convention::DB_CLIENT_CONNECTION_POOL_NAME,
+    convention::DB_CLIENT_CONNECTION_STATE,
     convention::DB_OPERATION_BATCH_SIZE,
     convention::DB_OPERATION_NAME,
     convention::DB_SYSTEM_NAME,
@@ -43,4 +60,57 @@ pub const CONVENTIONS: &[&str] = &[
     convention::SERVER_ADDRESS,
     convention::SERVER_PORT,
     convention::URL_TEMPLATE,
+];
+
+/// Every instrument: those of conventions, then ours.
+pub const INSTRUMENTS: &[&str] = &[
+    metric::DB_CLIENT_CONNECTION_COUNT,
+    metric::DB_CLIENT_CONNECTION_MAX,
+    metric::DB_CLIENT_OPERATION_DURATION,
+    metric::HTTP_CLIENT_REQUEST_DURATION,
+    metric::PROCESS_CPU_TIME,
+    metric::PROCESS_MEMORY_USAGE,
+    metric::PROCESS_THREAD_COUNT,
+    metric::PROCESS_UNIX_FILE_DESCRIPTOR_COUNT,
+    metric::PROCESS_UPTIME,
+    metric::RPC_SERVER_CALL_DURATION,
+    "tokio.runtime.alive_tasks",
+    "tokio.runtime.busy",
+    "tokio.runtime.global_queue_depth",
+    "tokio.runtime.workers",
+    "unblock.attempts",
+    "unblock.batch.rows",
+    "unblock.batches.open",
+    "unblock.batches.paused",
+    "unblock.commit.size",
+    "unblock.job.duration",
+    "unblock.job.time_to_send",
+    "unblock.jobs.accepted",
+    "unblock.jobs.finished",
+    "unblock.lanes.moved",
+    "unblock.lanes.owned",
+    "unblock.leases.lapsed",
+    "unblock.postgres.errors",
+    "unblock.postgres.round_trip",
+    "unblock.postgres.up",
+    "unblock.purged.rows",
+    "unblock.queue.jobs",
+    "unblock.queue.oldest_age",
+    "unblock.replicas",
+    "unblock.results.unsaved",
+    "unblock.results.unsaved.limit",
+    "unblock.rpc.in_progress",
+    "unblock.rpc.refused",
+    "unblock.telemetry.dropped",
+    "unblock.token.expires_in",
+    "unblock.token.refreshes",
+    "unblock.upstream.blocked",
+    "unblock.upstream.in_flight",
+    "unblock.upstream.in_flight.limit",
+    "unblock.upstream.rate",
+    "unblock.upstream.rate.allowed",
+    "unblock.upstream.rate.limit",
+    "unblock.upstream.retry_after",
+    "unblock.upstream.staged",
+    "unblock.upstream.transitions",
 ];

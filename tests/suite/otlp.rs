@@ -133,7 +133,8 @@ impl Story {
         eventually("all has arrived", async || {
             let received = self.receiver.received()?;
             let ended = spans(&received).iter().any(|span| span.name == "complete_succeeded");
-            Ok(ended && received.to_string().contains("\"drained\""))
+            let counted = received["metric_requests"].to_string().contains("unblock.jobs.finished");
+            Ok(ended && counted && received["log_requests"].to_string().contains("\"drained\""))
         })
         .await
     }
@@ -166,6 +167,7 @@ async fn a_job_that_is_tried_twice_is_told_to_a_receiver_nobody_here_wrote() -> 
     nothing_unknown_is_said(&received, &all);
     log_records_name_their_spans(&received, &all, &story)?;
     an_error_names_its_trace(&all, &story)?;
+    metrics_tell_of_it_too(&received)?;
     Ok(())
 }
 
@@ -240,7 +242,7 @@ fn attempts_are_traces_of_their_own(all: &[Span], story: &Story) -> Result<()> {
     assert_eq!((first.failed, second.failed), (true, false));
     assert!(first.parent.is_empty() && second.parent.is_empty());
     assert!(first.trace != TRACE && second.trace != TRACE && first.trace != second.trace);
-    assert_eq!(first.links, [submitted.id.clone()]);
+    assert_eq!(first.links, std::slice::from_ref(&submitted.id));
     assert_eq!(second.links, [submitted.id.clone(), first.id.clone()]);
 
     let port = story.pingone.address.port().to_string();
@@ -296,8 +298,11 @@ fn nothing_unknown_is_said(received: &Value, all: &[Span]) {
     }
     let whole = received.to_string();
     assert!(!whole.contains(USER) && !whole.contains(DEVICE), "who it was about is nobody's");
-    let signals =
-        [("trace_requests", "resourceSpans", "scopeSpans"), ("log_requests", "resourceLogs", "scopeLogs")];
+    let signals = [
+        ("trace_requests", "resourceSpans", "scopeSpans"),
+        ("log_requests", "resourceLogs", "scopeLogs"),
+        ("metric_requests", "resourceMetrics", "scopeMetrics"),
+    ];
     let mut instances = HashSet::new();
     for (signal, resources, inner) in signals {
         let scopes = scopes(received, signal, resources, inner);
@@ -318,6 +323,49 @@ fn nothing_unknown_is_said(received: &Value, all: &[Span]) {
         }
     }
     assert_eq!(instances.len(), 1, "one instance, whatever it sends");
+}
+
+/// The points of an instrument, whatever its kind.
+fn points(metric: &Value) -> impl Iterator<Item = &Value> {
+    ["gauge", "sum", "histogram"].into_iter().flat_map(|kind| list(&metric[kind], "dataPoints"))
+}
+
+fn metrics_tell_of_it_too(received: &Value) -> Result<()> {
+    let known: HashSet<&str> = names::ATTRIBUTES.iter().chain(names::CONVENTIONS).copied().collect();
+    let scopes = scopes(received, "metric_requests", "resourceMetrics", "scopeMetrics");
+    let metrics: Vec<&Value> = scopes.into_iter().flat_map(|(_, scope)| list(scope, "metrics")).collect();
+    for metric in &metrics {
+        let name = text(&metric["name"]);
+        assert!(names::INSTRUMENTS.contains(&name.as_str()), "{name} is unknown");
+        for point in points(metric) {
+            let unknown: Vec<String> =
+                attributes(point).into_keys().filter(|key| !known.contains(key.as_str())).collect();
+            assert!(unknown.is_empty(), "{name}: {unknown:?}");
+        }
+    }
+    for (name, unit, about, count) in [
+        ("unblock.jobs.finished", "{job}", &["succeeded", "interactive"][..], 1),
+        ("unblock.attempts", "{attempt}", &["UPSTREAM_UNAVAILABLE"], 1),
+        ("http.client.request.duration", "s", &["503", "POST", DEVICE_PATH], 1),
+        ("http.client.request.duration", "s", &["200", "GET", DEVICE_PATH], 1),
+        ("rpc.server.call.duration", "s", &[METHOD, "OK"], 1),
+        ("rpc.server.call.duration", "s", &[METHOD, "INVALID_ARGUMENT"], 1),
+    ] {
+        // The last push has them all.
+        let metric = metrics.iter().rfind(|metric| metric["name"] == name);
+        let metric = metric.ok_or_else(|| format!("no {name}"))?;
+        assert_eq!(metric["unit"], unit, "{name}");
+        let of = |point: &&Value| {
+            let values: Vec<String> = attributes(point).into_values().collect();
+            about.iter().all(|value| values.iter().any(|other| other == value))
+        };
+        let counted = |point: &Value| {
+            let count = if point["count"].is_null() { &point["asInt"] } else { &point["count"] };
+            text(count).parse::<u64>().unwrap_or_default()
+        };
+        assert_eq!(points(metric).filter(of).map(counted).sum::<u64>(), count, "{name} {about:?}: {metric}");
+    }
+    Ok(())
 }
 
 fn log_records_name_their_spans(received: &Value, all: &[Span], story: &Story) -> Result<()> {
