@@ -4,6 +4,7 @@ pub(crate) mod bulk;
 pub(crate) mod cluster;
 pub(crate) mod database;
 pub(crate) mod load;
+pub(crate) mod otlp;
 pub(crate) mod process;
 pub(crate) mod proxy;
 pub(crate) mod receiver;
