@@ -157,7 +157,7 @@ pub fn trace_parent_of_current_span() -> Option<String> {
 }
 
 /// Whether spans are sent anywhere.
-static SENT: AtomicBool = AtomicBool::new(true);
+static SENT: AtomicBool = AtomicBool::new(false);
 
 pub(super) fn sent(sent: bool) {
     SENT.store(sent, Ordering::Relaxed);
