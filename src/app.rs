@@ -2,6 +2,7 @@
 
 mod admin;
 mod assemble;
+mod log;
 mod readiness;
 
 use std::{collections::HashSet, sync::Arc, time::Duration};
@@ -14,7 +15,7 @@ use crate::{
     device::EnvironmentId,
     engine::{self, Engine, Routes},
     store::{Access, Role, Store, StoreError},
-    telemetry::metrics,
+    telemetry::{Levels, metrics},
     watch::Watch,
 };
 
@@ -60,6 +61,7 @@ pub struct App {
     engine: Engine,
     server: Server,
     readiness: Readiness,
+    levels: Option<Levels>,
     draining: CancellationToken,
 }
 
@@ -77,7 +79,7 @@ struct Preparation {
 pub struct Listeners {
     /// For gRPC.
     pub grpc: TcpListener,
-    /// For `/livez` and `/readyz`.
+    /// For `/livez`, `/readyz` and `/log`.
     pub admin: TcpListener,
 }
 
@@ -108,13 +110,19 @@ impl App {
         let services =
             Services { submitter, control, store: store.clone(), watch, draining: draining.clone() };
         let server = Server::new(services, settings.api, readiness.gate()).await?;
-        Ok(Self { store, preparation, role, grace, engine, server, readiness, draining })
+        Ok(Self { store, preparation, role, grace, engine, server, readiness, levels: None, draining })
     }
 
     /// Whether calls are answered, and why not.
     #[must_use]
     pub fn readiness(&self) -> Readiness {
         self.readiness.clone()
+    }
+
+    /// Has the admin port show and change what is logged.
+    #[must_use]
+    pub fn with_levels(self, levels: Levels) -> Self {
+        Self { levels: Some(levels), ..self }
     }
 
     /// Answers and sends until `shutdown`, then drains within the grace period.
@@ -124,7 +132,7 @@ impl App {
     pub async fn run(self, listeners: Listeners, shutdown: CancellationToken) -> Result<(), AppError> {
         let stopped = CancellationToken::new();
         let _stop_helpers = stopped.clone().drop_guard();
-        let admin = admin::run(listeners.admin, self.readiness.clone(), stopped.clone());
+        let admin = admin::run(listeners.admin, self.readiness.clone(), self.levels, stopped.clone());
         let admin = tokio::spawn(admin);
         let health = self.server.health();
         let close_connections = CancellationToken::new();

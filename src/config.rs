@@ -228,5 +228,6 @@ fn telemetry(reader: &mut Reader<'_>, variable: Variable<'_>) -> Option<telemetr
     let variable = |name: &str| variable(name)?.into_string().ok();
     let traces = telemetry::Traces::from_variables(variable);
     let metrics = telemetry::Metrics::from_variables(variable);
-    Some(telemetry::Options { filter: filter?, format: format?, traces, metrics })
+    let logs = telemetry::Logs::from_variables(variable);
+    Some(telemetry::Options { filter: filter?, format: format?, traces, metrics, logs })
 }

@@ -22,7 +22,7 @@ use tokio::time::Instant;
 use crate::{
     device::{DeviceRef, EnvironmentId, Snapshot, UserId},
     job::{Failure, JobId},
-    telemetry::metrics::Request,
+    telemetry::{TracePoint, metrics::Request, spans},
 };
 
 use answer::{Call, classify, lost};
@@ -83,6 +83,15 @@ impl fmt::Debug for Client {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Client").field("api", &self.0.api).finish_non_exhaustive()
     }
+}
+
+/// What a request comes from.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Origin<'a> {
+    /// The W3C `traceparent` kept with the job: sent along where the request has no span of its own.
+    pub trace_parent: Option<&'a str>,
+    /// How often it may have been sent before.
+    pub resent: u32,
 }
 
 /// What came of an attempt.
@@ -158,13 +167,13 @@ impl Client {
 
     /// Asks PingOne to unblock `device`, once; a 401 is answered with a fresh token and one more request. Takes no longer
     /// than the attempt deadline. PingOne's audit shows `job` as the external transaction.
-    pub async fn unblock(&self, device: &DeviceRef, job: JobId, trace_parent: Option<&str>) -> Answer {
-        self.attempt(Call::Unblock, device, job, trace_parent).await
+    pub async fn unblock(&self, device: &DeviceRef, job: JobId, origin: &Origin<'_>) -> Answer {
+        self.attempt(Call::Unblock, device, job, origin).await
     }
 
     /// Asks PingOne how `device` stands, and changes nothing. Otherwise as [`Client::unblock`].
-    pub async fn read(&self, device: &DeviceRef, job: JobId, trace_parent: Option<&str>) -> Answer {
-        self.attempt(Call::Read, device, job, trace_parent).await
+    pub async fn read(&self, device: &DeviceRef, job: JobId, origin: &Origin<'_>) -> Answer {
+        self.attempt(Call::Read, device, job, origin).await
     }
 
     /// Asks PingOne for all devices of `user`, and changes nothing: the snapshot is the list, to be read with
@@ -174,9 +183,9 @@ impl Client {
         environment: EnvironmentId,
         user: UserId,
         job: JobId,
-        trace_parent: Option<&str>,
+        origin: &Origin<'_>,
     ) -> Answer {
-        self.attempt(Call::List, &DeviceRef::every(environment, user), job, trace_parent).await
+        self.attempt(Call::List, &DeviceRef::every(environment, user), job, origin).await
     }
 
     /// Whether the token endpoint grants a token now; later requests use that one. There is nothing to ask for a fixed access
@@ -191,30 +200,27 @@ impl Client {
         }
     }
 
-    async fn attempt(
-        &self,
-        call: Call,
-        device: &DeviceRef,
-        job: JobId,
-        trace_parent: Option<&str>,
-    ) -> Answer {
+    async fn attempt(&self, call: Call, device: &DeviceRef, job: JobId, origin: &Origin<'_>) -> Answer {
         let deadline = Instant::now() + self.0.attempt_deadline;
-        let send = |bearer| self.send(call, device, job, trace_parent, bearer, deadline);
+        let send = |bearer, again| {
+            let origin = Origin { resent: origin.resent + again, ..*origin };
+            self.send(call, device, job, origin, bearer, deadline)
+        };
         let tokens = match &self.0.credential {
-            Bearer::Fixed(bearer) => return Answer::of(call, device, send(bearer.clone()).await, 1),
+            Bearer::Fixed(bearer) => return Answer::of(call, device, send(bearer.clone(), 0).await, 1),
             Bearer::Granted(tokens) => tokens,
         };
         let token = match tokens.get(deadline).await {
             Ok(token) => token,
             Err(failure) => return Answer::without_request(failure),
         };
-        let first = match send(token.bearer.clone()).await {
+        let first = match send(token.bearer.clone(), 0).await {
             Ok(response) if response.status == StatusCode::UNAUTHORIZED => response,
             other => return Answer::of(call, device, other, 1),
         };
         tokens.refused(&token);
         match tokens.get(deadline).await {
-            Ok(fresh) => Answer::of(call, device, send(fresh.bearer.clone()).await, 2),
+            Ok(fresh) => Answer::of(call, device, send(fresh.bearer.clone(), 1).await, 2),
             Err(failure) => Answer::refused_token(failure, &first),
         }
     }
@@ -224,7 +230,7 @@ impl Client {
         call: Call,
         device: &DeviceRef,
         job: JobId,
-        trace_parent: Option<&str>,
+        origin: Origin<'_>,
         bearer: HeaderValue,
         deadline: Instant,
     ) -> Result<Response, Lost> {
@@ -234,6 +240,9 @@ impl Client {
             Call::Read => (Method::GET, api.device(device), &kinds.read),
             Call::List => (Method::GET, api.devices(device.environment, device.user), &kinds.list),
         };
+        let resent = if call == Call::Unblock { origin.resent } else { 0 };
+        let span = spans::request(kind, resent);
+        let trace_parent = TracePoint::of(&span).map(|span| span.trace_parent());
         let mut request = self.0.http.request(method, address);
         if call == Call::Unblock {
             // An empty body needs its length said: some gateways refuse a POST without one (411).
@@ -245,10 +254,11 @@ impl Client {
             .header(AUTHORIZATION, bearer)
             .header(ACCEPT, JSON)
             .header(TRANSACTION_ID, job.to_string());
+        let trace_parent = trace_parent.as_deref().or(origin.trace_parent);
         if let Some(trace) = trace_parent.and_then(|text| HeaderValue::from_str(text).ok()) {
             request = request.header(TRACE_PARENT, trace);
         }
-        exchange(request, kind, shown, LARGEST_ANSWER, deadline).await
+        exchange(request, kind, shown, LARGEST_ANSWER, deadline, span).await
     }
 }
 

@@ -1,42 +1,44 @@
-//! What the process says of itself: logs on stderr, metrics on the admin port, traces and metrics to a collector where one is named.
+//! What the process says of itself: log lines on stderr, metrics on the admin port; traces, metrics and logs to a collector where
+//! one is named.
 
+mod dropped;
+mod levels;
+mod lines;
+mod logs;
 pub mod metrics;
+pub mod names;
+mod otlp;
+pub mod spans;
 mod traces;
 
 use std::{any::Any, io::IsTerminal as _, panic, time::Duration};
 
-use futures_util::future::OptionFuture;
-use opentelemetry::KeyValue;
-use opentelemetry_sdk::{
-    Resource, error::OTelSdkResult, metrics::SdkMeterProvider, trace::SdkTracerProvider,
-};
-use opentelemetry_semantic_conventions::{
-    SCHEMA_URL,
-    resource::{SERVICE_INSTANCE_ID, SERVICE_NAME, SERVICE_VERSION},
-};
+use opentelemetry_sdk::error::OTelSdkResult;
 use tracing::Subscriber;
 use tracing_subscriber::{
-    EnvFilter, Layer,
+    Layer,
     filter::{LevelFilter, Targets},
     fmt,
+    fmt::format::{Format as LineFormat, JsonFields},
     layer::SubscriberExt as _,
     registry::LookupSpan,
+    reload,
     util::{SubscriberInitExt as _, TryInitError},
 };
-use uuid::Uuid;
 
 use crate::redact::Redacted;
 
+pub use dropped::{Dropped, dropped};
+pub use levels::{Filter, InvalidFilter, Levels};
+pub use logs::Logs;
 pub use metrics::{Metrics, exposition, metrics};
-pub use traces::{Traces, continue_from, has_context, link_to, trace_parent_of_current_span, wants_span};
+pub use traces::{TracePoint, Traces, sends_spans, trace_id, trace_parent_of_current_span};
 
-const SERVICE: &str = "pingone-unblock";
-const VERSION: &str = env!("CARGO_PKG_VERSION");
 /// The target of this service's spans.
 pub const SPANS: &str = "pingone_unblock::span";
 
 /// What the targets of this service's own events begin with.
-const OWN: &str = "pingone_unblock";
+const OWN_TARGET: &str = "pingone_unblock";
 /// The most that is told of a panic, in characters.
 const LONGEST_PANIC: usize = 200;
 
@@ -49,13 +51,11 @@ pub struct Options {
     pub format: Format,
     /// Where traces go.
     pub traces: Traces,
+    /// Where log records go besides stderr.
+    pub logs: Logs,
     /// Where metrics go.
     pub metrics: Metrics,
 }
-
-/// Which events are logged: a level, or levels by target, such as `warn,pingone_unblock=debug`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Filter(String);
 
 /// What a log line looks like.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -68,11 +68,6 @@ pub enum Format {
     /// For programs: one JSON object a line.
     Json,
 }
-
-/// A filter that cannot be read.
-#[derive(Debug, thiserror::Error)]
-#[error("not a filter: {0}")]
-pub struct InvalidFilter(#[from] tracing_subscriber::filter::ParseError);
 
 /// Why telemetry did not start.
 #[derive(Debug, thiserror::Error)]
@@ -91,116 +86,101 @@ pub enum TelemetryError {
     Filter(#[from] InvalidFilter),
 }
 
-/// Running telemetry. Without [`shutdown`](Self::shutdown) the last traces are lost.
-#[derive(Debug)]
+/// Running telemetry. Without [`shutdown`](Self::shutdown) what waits to be sent is lost.
 pub struct Telemetry {
-    provider: Option<SdkTracerProvider>,
-    meters: Option<SdkMeterProvider>,
+    levels: Levels,
+    flushers: Vec<Flusher>,
 }
 
-/// Where the `OTEL_*` variables have a signal go.
-enum Endpoint {
-    /// Nothing is to be made of any signal.
-    Disabled,
-    /// It is sent nowhere.
-    Nowhere,
-    /// To the collector at this address.
-    At(String),
-}
-
-/// Where `signal` goes: `TRACES`, `METRICS` or `LOGS`.
-fn endpoint(variable: impl Fn(&str) -> Option<String>, signal: &str) -> Endpoint {
-    let set =
-        |name: &str| variable(name).map(|value| value.trim().to_owned()).filter(|value| !value.is_empty());
-    if set("OTEL_SDK_DISABLED").is_some_and(|value| value.eq_ignore_ascii_case("true")) {
-        return Endpoint::Disabled;
-    }
-    if set(&format!("OTEL_{signal}_EXPORTER")).is_some_and(|value| value == "none") {
-        return Endpoint::Nowhere;
-    }
-    set(&format!("OTEL_EXPORTER_OTLP_{signal}_ENDPOINT"))
-        .or_else(|| set("OTEL_EXPORTER_OTLP_ENDPOINT"))
-        .map_or(Endpoint::Nowhere, Endpoint::At)
-}
-
-/// What the `OTEL_*` variables say of this process; its name, version and instance unless they give them.
-fn resource() -> Resource {
-    let said = Resource::builder().build();
-    let given = |key: &'static str| said.get(&key.into()).map(|value| value.to_string());
-    let name = given(SERVICE_NAME).filter(|name| !name.starts_with("unknown_service"));
-    let own = [
-        KeyValue::new(SERVICE_NAME, name.unwrap_or_else(|| SERVICE.to_owned())),
-        KeyValue::new(SERVICE_VERSION, given(SERVICE_VERSION).unwrap_or_else(|| VERSION.to_owned())),
-        KeyValue::new(
-            SERVICE_INSTANCE_ID,
-            given(SERVICE_INSTANCE_ID).unwrap_or_else(|| Uuid::new_v4().to_string()),
-        ),
-    ];
-    Resource::builder().with_schema_url([], SCHEMA_URL).with_attributes(own).build()
+/// Sends what is left of one signal, in a thread of its own, and takes no more.
+struct Flusher {
+    what: &'static str,
+    flush: Box<dyn FnOnce(Duration) -> OTelSdkResult + Send>,
 }
 
 /// Starts logs and traces for the whole process, and logs panics as one error line each. Inside a Tokio runtime, which the
-/// exporter's connection runs on.
+/// exporters' connections run on.
 ///
 /// # Errors
 /// [`TelemetryError`] when it was started before or cannot be set up. A collector that is down is no error.
 pub fn init(options: &Options) -> Result<Telemetry, TelemetryError> {
-    let resource = resource();
-    let provider = options.traces.provider(resource.clone())?;
+    let resource = otlp::resource();
+    let tracers = options.traces.provider(&resource)?;
+    let loggers = options.logs.provider(&resource)?;
     let meters = options.metrics.start(resource)?;
-    let traces = provider.as_ref().map(traces::layer);
     traces::sent(matches!(options.traces, Traces::Sent(_)));
-    let filters = filter(options)?.and_then(ceiling());
-    tracing_subscriber::registry().with(traces).with(filters).with(log_layer(options)).try_init()?;
+    // One filter for everything. Not one per layer: what one layer's filter refused, another layer's would at times forget to log.
+    let (filter, handle) = reload::Layer::new(options.filter.directives()?);
+    tracing_subscriber::registry()
+        .with(tracers.as_ref().map(traces::layer))
+        .with(filter.and_then(ceiling()))
+        .with(loggers.as_ref().map(logs::layer))
+        .with(log_layer(options))
+        .try_init()?;
     panic::set_hook(Box::new(|panic| {
         let location = panic.location().map(ToString::to_string).unwrap_or_default();
         let message = panic_message(panic.payload());
         tracing::error!(panic.message = %message, panic.location = location, "panicked");
     }));
-    Ok(Telemetry { provider, meters })
+    if let Traces::Unusable(why) = &options.traces {
+        tracing::warn!(why, "traces are not sent");
+    }
+    if let Logs::Unusable(why) = &options.logs {
+        tracing::warn!(why, "logs are not sent");
+    }
+    if let Metrics::Unusable(why) = &options.metrics {
+        tracing::warn!(why, "metrics are not sent");
+    }
+    let levels = Levels::new(options.filter.clone(), move |filter| handle.reload(filter));
+    let mut telemetry = Telemetry { levels, flushers: Vec::new() };
+    if let Some(tracers) = tracers.filter(|_| sends_spans()) {
+        telemetry.at_the_end("traces", move |deadline| tracers.shutdown_with_timeout(deadline));
+    }
+    if let Some(meters) = meters {
+        telemetry.at_the_end("metrics", move |deadline| meters.shutdown_with_timeout(deadline));
+    }
+    if let Some(loggers) = loggers {
+        telemetry.at_the_end("logs", move |deadline| loggers.shutdown_with_timeout(deadline));
+    }
+    Ok(telemetry)
 }
 
 impl Telemetry {
-    /// Sends what is still waiting to be sent, for at most `deadline`. What a collector has not taken by then is lost.
+    /// What is logged, to be changed while the process runs.
+    #[must_use]
+    pub fn levels(&self) -> Levels {
+        self.levels.clone()
+    }
+
+    /// Has `flush` send at the end what is left of `what`, within the time it is given.
+    fn at_the_end(
+        &mut self,
+        what: &'static str,
+        flush: impl FnOnce(Duration) -> OTelSdkResult + Send + 'static,
+    ) {
+        self.flushers.push(Flusher { what, flush: Box::new(flush) });
+    }
+
+    /// Sends what is still waiting to be sent, all signals at once, for at most `deadline`. What a collector has not taken by
+    /// then is lost.
     pub async fn shutdown(self, deadline: Duration) {
-        let Self { provider, meters } = self;
-        let traces =
-            provider.map(|provider| flush(deadline, move || provider.shutdown_with_timeout(deadline)));
-        let metrics = meters.map(|meters| flush(deadline, move || meters.shutdown_with_timeout(deadline)));
-        tokio::join!(OptionFuture::from(traces), OptionFuture::from(metrics));
+        let flushing = self.flushers.into_iter().map(|Flusher { what, flush }| async move {
+            let flushed = tokio::task::spawn_blocking(move || flush(deadline));
+            match tokio::time::timeout(deadline, flushed).await {
+                Ok(Ok(Ok(()))) => {}
+                Ok(Ok(Err(error))) => tracing::warn!(%error, "the last {what} were not sent"),
+                Ok(Err(_)) | Err(_) => tracing::warn!("the last {what} were not sent in time"),
+            }
+        });
+        futures_util::future::join_all(flushing).await;
     }
 }
 
-async fn flush(deadline: Duration, shutdown: impl FnOnce() -> OTelSdkResult + Send + 'static) {
-    match tokio::time::timeout(deadline, tokio::task::spawn_blocking(shutdown)).await {
-        Ok(Ok(Ok(()))) => {}
-        Ok(Ok(Err(error))) => tracing::warn!(%error, "the last telemetry was not sent"),
-        Ok(Err(_)) | Err(_) => tracing::warn!("the last telemetry was not sent in time"),
+impl std::fmt::Debug for Telemetry {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let flushers: Vec<&str> = self.flushers.iter().map(|flusher| flusher.what).collect();
+        f.debug_struct("Telemetry").field("levels", &self.levels).field("flushers", &flushers).finish()
     }
-}
-
-impl Filter {
-    /// Reads a filter.
-    ///
-    /// # Errors
-    /// [`InvalidFilter`] says which part is not understood.
-    pub fn parse(text: &str) -> Result<Self, InvalidFilter> {
-        EnvFilter::try_new(text)?;
-        Ok(Self(text.to_owned()))
-    }
-}
-
-impl Default for Filter {
-    fn default() -> Self {
-        Self("info".to_owned())
-    }
-}
-
-/// One filter for everything. Not one per layer: what one layer's filter refused, another layer's would at times forget to log.
-fn filter(options: &Options) -> Result<EnvFilter, InvalidFilter> {
-    // Notices of the database are no events of ours, and spans are made whatever is logged: a trace must not end here. A
-    // filter that names them has its way.
-    Ok(EnvFilter::try_new(format!("sqlx=warn,{SPANS}=info,{}", options.filter.0))?)
 }
 
 /// What no filter reaches past. Libraries put headers and bodies into their finer events, and sqlx what it does not understand of an
@@ -208,7 +188,7 @@ fn filter(options: &Options) -> Result<EnvFilter, InvalidFilter> {
 fn ceiling() -> Targets {
     Targets::new()
         .with_default(LevelFilter::INFO)
-        .with_target(OWN, LevelFilter::TRACE)
+        .with_target(OWN_TARGET, LevelFilter::TRACE)
         .with_target("sqlx", LevelFilter::WARN)
         .with_target("sqlx_postgres::options", LevelFilter::ERROR)
 }
@@ -222,6 +202,7 @@ fn panic_message(payload: &(dyn Any + Send)) -> Redacted {
     }
 }
 
+/// Lines on stderr. One that cannot be written, as on a full disk, is lost: nothing stops for it.
 fn log_layer<S>(options: &Options) -> Box<dyn Layer<S> + Send + Sync>
 where
     S: Subscriber + for<'span> LookupSpan<'span>,
@@ -234,45 +215,17 @@ where
         Format::Text => false,
         Format::Json => true,
     };
+    let format = LineFormat::default();
     match json {
-        true => lines.json().flatten_event(true).with_current_span(false).boxed(),
-        false => lines.boxed(),
+        true => lines
+            .fmt_fields(JsonFields::new())
+            .event_format(lines::Object(
+                format.json().flatten_event(true).with_current_span(false).with_span_list(false),
+            ))
+            .boxed(),
+        false => lines.event_format(lines::Text(format.with_ansi(colour))).boxed(),
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use tracing::Level;
-
-    #[test]
-    fn no_filter_makes_libraries_tell_headers_and_bodies() {
-        let ceiling = ceiling();
-        for library in ["hyper", "h2", "reqwest", "rustls", "tonic", "tower", "log"] {
-            assert!(!ceiling.would_enable(library, &Level::DEBUG), "{library}");
-            assert!(ceiling.would_enable(library, &Level::INFO), "{library}");
-        }
-        assert!(!ceiling.would_enable("sqlx", &Level::INFO));
-        assert!(!ceiling.would_enable("sqlx_postgres::options::parse", &Level::WARN));
-        assert!(ceiling.would_enable("pingone_unblock::engine", &Level::TRACE));
-    }
-
-    #[test]
-    fn a_panic_tells_no_value() {
-        let told = |panics: fn()| {
-            let payload = panic::catch_unwind(panics).err().unwrap_or(Box::new(()));
-            panic_message(&*payload).to_string()
-        };
-        assert_eq!(told(|| panic!("nobody is here")), "nobody is here");
-        assert_eq!(
-            told(|| std::hint::black_box(Err::<(), _>("hunter2")).expect("the token is read")),
-            "the token is read"
-        );
-        assert_eq!(
-            told(|| drop("über hunter2"[1..2].to_owned())),
-            "start byte index 1 is not a char boundary; it is inside"
-        );
-        assert_eq!(told(|| panic!("mail {}", "jane@example.com")), "mail [redacted]");
-        assert_eq!(told(|| panic::panic_any(7)), "no message");
-    }
-}
+mod tests;

@@ -5,6 +5,7 @@ use std::{pin::Pin, time::Duration};
 use tokio::{sync::mpsc, time::Instant};
 use tokio_stream::{Stream, wrappers::ReceiverStream};
 use tonic::Status;
+use tracing::Instrument as _;
 
 use super::{Services, convert, status};
 use crate::{
@@ -35,11 +36,12 @@ impl Services {
     pub(super) fn results(&self, batch: Batch, wish: Wish, deadline: Option<Instant>) -> Results {
         let (sender, receiver) = mpsc::channel(2);
         let services = self.clone();
-        tokio::spawn(async move {
+        let sending = async move {
             if let Err(end) = services.send_results(batch, wish, deadline, &sender).await {
                 let _ = sender.send(Err(end)).await;
             }
-        });
+        };
+        tokio::spawn(sending.in_current_span());
         Box::pin(ReceiverStream::new(receiver))
     }
 

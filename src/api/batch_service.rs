@@ -5,6 +5,7 @@ use std::{pin::Pin, time::Duration};
 use tokio::{sync::mpsc, time::Instant};
 use tokio_stream::{Stream, wrappers::ReceiverStream};
 use tonic::{Request, Response, Status};
+use tracing::Instrument as _;
 
 use super::{
     Services, batch_results, convert,
@@ -76,11 +77,12 @@ impl BatchService for Services {
         // One message in the pipe: a slow reader skips to the newest state.
         let (sender, receiver) = mpsc::channel(1);
         let services = self.clone();
-        tokio::spawn(async move {
+        let following = async move {
             if let Err(end) = services.follow_batch(first, deadline, &sender).await {
                 let _ = sender.send(Err(end)).await;
             }
-        });
+        };
+        tokio::spawn(following.in_current_span());
         Ok(Response::new(Box::pin(ReceiverStream::new(receiver))))
     }
 

@@ -5,6 +5,7 @@ use std::{pin::Pin, time::Duration};
 use tokio::{sync::mpsc, time::Instant};
 use tokio_stream::{Stream, wrappers::ReceiverStream};
 use tonic::{Request, Response, Status, Streaming};
+use tracing::Instrument as _;
 
 use super::{
     Services, batch_service, deadline,
@@ -40,12 +41,13 @@ impl Services {
         let deadline = deadline::Deadline::of(&request);
         let (sender, receiver) = mpsc::channel(ACKNOWLEDGED_AHEAD);
         let services = self.clone();
-        tokio::spawn(async move {
+        let uploading = async move {
             if let Err(status) = services.take_upload(request.into_inner(), deadline, &sender).await {
                 // Who no longer listens is told nothing.
                 let _ = sender.send(Err(status)).await;
             }
-        });
+        };
+        tokio::spawn(uploading.in_current_span());
         Response::new(Box::pin(ReceiverStream::new(receiver)))
     }
 

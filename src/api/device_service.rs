@@ -15,6 +15,7 @@ use super::{
 use crate::{
     job::{Caller, Job, JobId, NewJob, Priority, Turn, Wait},
     proto::v1::{self, device_service_server::DeviceService},
+    telemetry::spans,
 };
 
 const INTERACTIVE_TIME_TO_LIVE: Duration = Duration::from_secs(15 * 60);
@@ -35,7 +36,7 @@ impl DeviceService for Services {
     ) -> Result<Response<v1::UnblockResponse>, Status> {
         let arrived = Instant::now();
         let deadline = Deadline::of(&request);
-        let wish = wish(request.into_inner())?;
+        let mut wish = wish(request.into_inner())?;
         let environment = wish.job.device.environment;
         if !self.control.serves(environment) {
             return Err(status::not_served(environment));
@@ -47,7 +48,7 @@ impl DeviceService for Services {
             return Err(status::draining());
         }
         let until = reply_by(arrived, deadline, wish.wait);
-        let recorded = self.record(&wish.job, arrived, deadline).await?;
+        let recorded = self.record(&mut wish.job, arrived, deadline).await?;
         let replayed = recorded.replayed;
         if let Some(field) = differing(&wish.job, &recorded.job).filter(|_| replayed) {
             return Err(status::request_id_reused(field));
@@ -103,7 +104,8 @@ impl DeviceService for Services {
 impl Services {
     /// A job that is there.
     pub(super) async fn job(&self, id: JobId) -> Result<Job, Status> {
-        let found = self.store.find_job(id).await.map_err(|error| status::store(&error))?;
+        let found = spans::statement("find_job", 1, [], self.store.find_job(id)).await;
+        let found = found.map_err(|error| status::store(&error))?;
         found.ok_or_else(|| ErrorReason::JobNotFound.status(format!("there is no job {id}")))
     }
 
@@ -141,7 +143,7 @@ fn wish(given: v1::UnblockRequest) -> Result<Wish, Status> {
         on_behalf_of,
         priority,
         time_to_live,
-        trace_parent: crate::telemetry::trace_parent_of_current_span(),
+        trace_parent: None,
     };
     Ok(Wish { job, wait, validate_only: given.validate_only })
 }

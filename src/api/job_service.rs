@@ -5,6 +5,7 @@ use std::pin::Pin;
 use tokio::{sync::mpsc, time::Instant};
 use tokio_stream::{Stream, wrappers::ReceiverStream};
 use tonic::{Request, Response, Status};
+use tracing::Instrument as _;
 
 use super::{
     Services, convert,
@@ -89,7 +90,8 @@ impl JobService for Services {
         // One message in the pipe: a slow reader skips to the newest state.
         let (sender, receiver) = mpsc::channel(1);
         let services = self.clone();
-        tokio::spawn(async move { services.follow(id, first, deadline, sender).await });
+        let following = async move { services.follow(id, first, deadline, sender).await };
+        tokio::spawn(following.in_current_span());
         Ok(Response::new(Box::pin(ReceiverStream::new(receiver))))
     }
 

@@ -1,7 +1,9 @@
-//! Measures every call, by OpenTelemetry's conventions for RPC: streams to their end, refusals by their reason.
+//! The outermost layer: measures every call and gives it a span, by OpenTelemetry's conventions for RPC: streams to their end,
+//! refusals by their reason.
 
 use std::{
     collections::HashMap,
+    net::SocketAddr,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
@@ -14,11 +16,13 @@ use http_body::Frame;
 use tonic::{Code, Status, body::Body};
 use tonic_types::StatusExt as _;
 use tower::Service;
+use tracing::{Instrument as _, Span};
 
 use super::method;
 use crate::telemetry::{
     metrics,
     metrics::{Call, Method},
+    spans::{self, code_name, is_fault},
 };
 
 /// The layer around whatever answers calls.
@@ -27,13 +31,14 @@ pub(super) struct MeasureLayer<S> {
     inner: S,
     /// One of them stands for all that a caller made up: or anybody could fill the collector.
     methods: Arc<HashMap<&'static str, Arc<Method>>>,
+    server: SocketAddr,
 }
 
 impl<S> MeasureLayer<S> {
-    pub(super) fn new(inner: S) -> Self {
+    pub(super) fn new(inner: S, server: SocketAddr) -> Self {
         let calls = &metrics().calls;
         let methods = method::known().map(|name| (name, calls.method(name)));
-        Self { inner, methods: Arc::new(methods.collect()) }
+        Self { inner, methods: Arc::new(methods.collect()), server }
     }
 }
 
@@ -51,10 +56,11 @@ where
     }
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
-        let call = self.methods.get(method::method(request.uri().path()));
-        let call = call.map(|method| metrics().calls.began(method));
-        let measured = Measured { call, began: Instant::now() };
-        let answer = self.inner.call(request);
+        let method = method::method(request.uri().path());
+        let call = self.methods.get(method).map(|method| metrics().calls.began(method));
+        let span = spans::call(method, request.headers(), self.server);
+        let measured = Measured { call, began: Instant::now(), span: span.clone() };
+        let answer = span.in_scope(|| self.inner.call(request)).instrument(span.clone());
         Box::pin(async move {
             let mut measured = measured;
             let response = answer.await?;
@@ -70,6 +76,7 @@ where
 struct Measured {
     call: Option<Call>,
     began: Instant,
+    span: Span,
 }
 
 impl Measured {
@@ -90,7 +97,8 @@ impl Measured {
     fn close(&mut self, code: Code, reason: Option<String>) {
         if let Some(call) = self.call.take() {
             let after = self.began.elapsed();
-            metrics().calls.ended(&call, name(code), is_fault(code), reason, after);
+            metrics().calls.ended(&call, code_name(code), is_fault(code), reason, after);
+            spans::answered(&self.span, code);
         }
     }
 }
@@ -115,11 +123,16 @@ impl http_body::Body for Watched {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        let _entered = self.measured.span.clone().entered();
         let frame = std::task::ready!(Pin::new(&mut self.inner).poll_frame(cx));
-        if let Some(Ok(frame)) = &frame
-            && let Some(trailers) = frame.trailers_ref()
-        {
-            self.measured.end(trailers);
+        match &frame {
+            Some(Ok(frame)) => {
+                if let Some(trailers) = frame.trailers_ref() {
+                    self.measured.end(trailers);
+                }
+            }
+            Some(Err(status)) => self.measured.close(status.code(), None),
+            None => {}
         }
         Poll::Ready(frame)
     }
@@ -133,38 +146,15 @@ impl http_body::Body for Watched {
     }
 }
 
-/// The codes that are the server's fault, by the convention.
-pub(super) const fn is_fault(code: Code) -> bool {
-    matches!(
-        code,
-        Code::Unknown
-            | Code::DeadlineExceeded
-            | Code::Unimplemented
-            | Code::Internal
-            | Code::Unavailable
-            | Code::DataLoss
-    )
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-/// The code as gRPC writes it.
-pub(super) const fn name(code: Code) -> &'static str {
-    match code {
-        Code::Ok => "OK",
-        Code::Cancelled => "CANCELLED",
-        Code::Unknown => "UNKNOWN",
-        Code::InvalidArgument => "INVALID_ARGUMENT",
-        Code::DeadlineExceeded => "DEADLINE_EXCEEDED",
-        Code::NotFound => "NOT_FOUND",
-        Code::AlreadyExists => "ALREADY_EXISTS",
-        Code::PermissionDenied => "PERMISSION_DENIED",
-        Code::ResourceExhausted => "RESOURCE_EXHAUSTED",
-        Code::FailedPrecondition => "FAILED_PRECONDITION",
-        Code::Aborted => "ABORTED",
-        Code::OutOfRange => "OUT_OF_RANGE",
-        Code::Unimplemented => "UNIMPLEMENTED",
-        Code::Internal => "INTERNAL",
-        Code::Unavailable => "UNAVAILABLE",
-        Code::DataLoss => "DATA_LOSS",
-        Code::Unauthenticated => "UNAUTHENTICATED",
+    #[test]
+    fn every_status_has_its_name() {
+        for number in 0..=16 {
+            let code = Code::from_i32(number);
+            assert_eq!(code_name(code).replace('_', "").to_lowercase(), format!("{code:?}").to_lowercase());
+        }
     }
 }

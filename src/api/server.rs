@@ -2,6 +2,7 @@
 
 use std::{
     convert::Infallible,
+    net::SocketAddr,
     panic::AssertUnwindSafe,
     sync::{
         Arc,
@@ -25,16 +26,11 @@ use tokio_util::sync::CancellationToken;
 use tonic::{body::Body, service::Routes};
 use tonic_health::server::HealthReporter;
 use tower::{Service, ServiceExt};
-use tracing::Instrument as _;
 
 use super::{
-    Services, deadline::DeadlineLayer, measure::MeasureLayer, method::method, normalise::NormaliseLayer,
-    status::ErrorReason,
+    Services, deadline::DeadlineLayer, measure::MeasureLayer, normalise::NormaliseLayer, status::ErrorReason,
 };
-use crate::{
-    proto::{self, v1},
-    telemetry,
-};
+use crate::proto::{self, v1};
 
 /// Health and reflection are answered without a database.
 const OWN_SERVICES: &str = "/pingone.";
@@ -130,7 +126,9 @@ impl Server {
             calls: Arc::new(Semaphore::new(self.options.concurrent_calls)),
         };
         let service = tonic_web::GrpcWebLayer::new();
-        let service = tower::Layer::layer(&service, MeasureLayer::new(NormaliseLayer(DeadlineLayer(limit))));
+        let server = listener.local_addr().unwrap_or_else(|_| SocketAddr::from(([0, 0, 0, 0], 0)));
+        let call = MeasureLayer::new(NormaliseLayer(DeadlineLayer(limit)), server);
+        let service = tower::Layer::layer(&service, call);
         let service =
             service.map_request(|request: http::Request<hyper::body::Incoming>| request.map(Body::new));
         let service = TowerToHyperService::new(service);
@@ -261,17 +259,7 @@ where
             let refused = ErrorReason::QueueFull.status("too many calls at once: try again after RetryInfo");
             return Box::pin(async move { Ok(refused.into_http()) });
         };
-        let span = match telemetry::wants_span(telemetry::has_context(request.headers())) {
-            true => {
-                let method = method(request.uri().path());
-                tracing::info_span!(target: telemetry::SPANS, "call", rpc.method = method, otel.name = method, otel.kind = "server")
-            }
-            false => tracing::Span::none(),
-        };
-        if !span.is_none() {
-            telemetry::continue_from(&span, request.headers());
-        }
-        let answer = self.inner.call(request).instrument(span);
+        let answer = self.inner.call(request);
         Box::pin(async move {
             // A defect in one call is that call's; the others of its connection go on. The panic itself is logged where it was.
             let answered = AssertUnwindSafe(answer).catch_unwind().await;

@@ -10,6 +10,7 @@ use crate::{
     engine::SubmitError,
     job::{JobId, Reason},
     store::StoreError,
+    telemetry,
 };
 
 /// `ErrorInfo.domain` of every error.
@@ -207,6 +208,10 @@ impl ErrorReason {
     fn with(self, sentence: impl fmt::Display, mut details: ErrorDetails) -> Status {
         if details.error_info().is_none() {
             details.set_error_info(self.name(), DOMAIN, HashMap::new());
+        }
+        // By which whoever runs this service finds the call again.
+        if let Some(trace_id) = telemetry::trace_id() {
+            details.set_request_info(trace_id, "");
         }
         if let Some(wait) = self.retry_after().filter(|_| details.retry_info().is_none()) {
             details.set_retry_info(Some(wait));

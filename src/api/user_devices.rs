@@ -39,7 +39,7 @@ impl Services {
         if time_to_live.is_zero() {
             return Err(late("there was no time to ask PingOne"));
         }
-        let recorded = self.record(&lookup(every, time_to_live), arrived, deadline).await?;
+        let recorded = self.record(&mut lookup(every, time_to_live), arrived, deadline).await?;
         let job = self.ended(recorded, until).await;
         match (job.state, &job.snapshot) {
             (State::Succeeded, Some(list)) => {
@@ -98,7 +98,7 @@ fn lookup(device: DeviceRef, time_to_live: Duration) -> NewJob {
         on_behalf_of: String::new(),
         priority: Priority::Interactive,
         time_to_live,
-        trace_parent: crate::telemetry::trace_parent_of_current_span(),
+        trace_parent: None,
     }
 }
 

@@ -4,11 +4,13 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 use tonic::Status;
+use tracing::{Instrument as _, Span};
 
 use super::{Services, WAIT_AT_MOST, deadline, status};
 use crate::{
     engine::Submitted,
     job::{Job, NewJob},
+    telemetry::{TracePoint, spans},
     watch::Interest,
 };
 
@@ -24,15 +26,18 @@ pub(super) struct Recorded {
 }
 
 impl Services {
-    /// Records the job that is asked for. It is durable when this returns.
+    /// Records the job that is asked for, and with it where it was asked for. It is durable when this returns.
     pub(super) async fn record(
         &self,
-        asked: &NewJob,
+        asked: &mut NewJob,
         arrived: Instant,
         deadline: Option<Instant>,
     ) -> Result<Recorded, Status> {
         let mut interest = self.watch.interest(asked.id);
-        let submit = self.submitter.submit(asked.clone());
+        let span = spans::submission(asked.id, asked.device.environment);
+        let place = TracePoint::of(&span).or_else(|| TracePoint::of(&Span::current()));
+        asked.trace_parent = place.map(|place| place.trace_parent());
+        let submit = self.submitter.submit(asked.clone()).instrument(span);
         // Without a deadline the store's own time limits end it.
         let far = arrived + Duration::from_secs(3600);
         let submitted =

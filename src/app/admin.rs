@@ -1,5 +1,7 @@
-//! The admin port: plain HTTP for whoever keeps the process running. `/livez`: it runs; `/readyz`: it answers calls;
-//! `/metrics`: what it measures, for Prometheus.
+//! The admin port: plain HTTP for whoever keeps the process running. `/livez`: it runs; `/readyz`: it answers calls; `/metrics`:
+//! what it measures, for Prometheus; `/log`: what is logged.
+
+use std::net::SocketAddr;
 
 use axum::{
     Router,
@@ -10,24 +12,33 @@ use axum::{
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-use super::Readiness;
-use crate::telemetry;
+use super::{Readiness, log};
+use crate::telemetry::{self, Levels};
 
 /// The text format that every Prometheus reads.
 const EXPOSITION: &str = "text/plain; version=0.0.4; charset=utf-8";
 
-pub(super) async fn run(listener: TcpListener, readiness: Readiness, stopped: CancellationToken) {
+pub(super) async fn run(
+    listener: TcpListener,
+    readiness: Readiness,
+    levels: Option<Levels>,
+    stopped: CancellationToken,
+) {
     let ready = move || async move {
         match readiness.reason() {
             None => (StatusCode::OK, "ready\n".to_owned()),
             Some(reason) => (StatusCode::SERVICE_UNAVAILABLE, format!("not ready: {reason}\n")),
         }
     };
-    let routes = Router::new()
+    let mut routes = Router::new()
         .route("/livez", get(async || "alive\n"))
         .route("/readyz", get(ready))
         .route("/metrics", get(show));
-    let served = axum::serve(listener, routes).with_graceful_shutdown(stopped.cancelled_owned()).await;
+    if let Some(levels) = levels {
+        routes = routes.merge(log::routes(levels));
+    }
+    let service = routes.into_make_service_with_connect_info::<SocketAddr>();
+    let served = axum::serve(listener, service).with_graceful_shutdown(stopped.cancelled_owned()).await;
     if let Err(error) = served {
         tracing::warn!(%error, "the admin port closed");
     }

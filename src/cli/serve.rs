@@ -20,8 +20,8 @@ pub(super) struct Serve {
     settings: ServeArgs,
 }
 
-/// The last traces are given this long.
-const LAST_TRACES: Duration = Duration::from_secs(2);
+/// The last traces and logs are given this long.
+const LAST_TELEMETRY: Duration = Duration::from_secs(2);
 
 impl Serve {
     pub(super) async fn run(self, _screen: &Screen) -> Result<Exit, Error> {
@@ -32,13 +32,14 @@ impl Serve {
             tracing::warn!(listen = %config.listen, "callers are NOT authenticated: whoever reaches this port may unblock devices");
         }
         let app = App::build(Settings::of(&config).map_err(Error::failed)?).await.map_err(Error::failed)?;
+        let app = app.with_levels(telemetry.levels());
         let listeners = Listeners {
             grpc: bind(config.listen, "--listen").await?,
             admin: bind(config.admin_listen, "--admin-listen").await?,
         };
         tracing::info!(version = env!("CARGO_PKG_VERSION"), grpc = %config.listen, admin = %config.admin_listen, "serving");
         let ended = app.run(listeners, shutdown).await;
-        telemetry.shutdown(LAST_TRACES).await;
+        telemetry.shutdown(LAST_TELEMETRY).await;
         match ended {
             Ok(()) => Ok(Exit::Done),
             // Another database is what has to be configured.

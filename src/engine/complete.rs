@@ -10,7 +10,7 @@ use super::{Core, gather::Groups, lookup, send::Attempt};
 use crate::{
     job::{self, Confirmed, JobId, Priority, Reason, State},
     store::{Ending, Failed, ReadFirst, StoreError, Succeeded, Unsent},
-    telemetry::metrics,
+    telemetry::{TracePoint, metrics, spans},
 };
 
 /// A finished attempt, the read that came before it, and what it holds until that is saved.
@@ -27,6 +27,16 @@ pub(super) enum Outcome {
     Succeeded(Succeeded),
     Failed(Failed),
     Unsent(Unsent),
+}
+
+impl Outcome {
+    pub(super) fn ended(&self) -> spans::Ended {
+        match self {
+            Self::Succeeded(_) => spans::Ended::Well,
+            Self::Failed(failed) => spans::Ended::Failed(failed.failure.reason.name()),
+            Self::Unsent(_) => spans::Ended::Unsent,
+        }
+    }
 }
 
 const GROUP_AT_MOST: usize = 512;
@@ -152,11 +162,14 @@ impl Group {
         metrics().postgres.carried("complete", self.len());
         let mut saved = Saved { ended: Vec::new(), endings: Vec::new(), answered: Vec::new() };
         if !self.reads.is_empty() {
-            core.store.record_reads(&self.reads).await?;
+            let reads = core.store.record_reads(&self.reads);
+            spans::statement("record_reads", self.reads.len(), spans_of(self.attempts()), reads).await?;
         }
         // Before the others: a bulk job that made way is answered by the job it made way for.
         if !self.unsent.0.is_empty() {
-            core.store.release(&self.unsent.0).await?;
+            let (unsent, attempts) = &self.unsent;
+            let released = core.store.release(unsent);
+            spans::statement("release", unsent.len(), spans_of(attempts), released).await?;
             // Cancelled meanwhile, perhaps.
             let given_back: Vec<JobId> = self.unsent.0.iter().map(|entry| entry.claim.id).collect();
             saved.answered = core.store.end_if_overdue(&given_back).await?;
@@ -171,7 +184,10 @@ impl Group {
             }
         }
         if !self.failed.0.is_empty() {
-            saved.endings = core.store.complete_failed(&self.failed.0, &core.policy, rng).await?;
+            let (failed, attempts) = &self.failed;
+            let failing = core.store.complete_failed(failed, &core.policy, rng);
+            saved.endings =
+                spans::statement("complete_failed", failed.len(), spans_of(attempts), failing).await?;
         }
         Ok(saved)
     }
@@ -226,6 +242,11 @@ impl Group {
     }
 }
 
+/// Of the attempts that a statement serves.
+fn spans_of<'a>(attempts: impl IntoIterator<Item = &'a Attempt>) -> impl Iterator<Item = Option<TracePoint>> {
+    attempts.into_iter().map(|attempt| attempt.job.attempted.clone())
+}
+
 /// A job ended with this attempt.
 fn count(attempt: &Attempt, state: State, reason: Option<Reason>) {
     let priority = Priority::of_flow(attempt.job.flow);
@@ -247,17 +268,22 @@ async fn save_succeeded(
             continue;
         }
         let found = lookup::found(&attempt.job, &entry.snapshot);
-        if let Some(at) = core.store.expand(entry, attempt.job.flow, &found).await? {
+        let expanding = core.store.expand(entry, attempt.job.flow, &found);
+        if let Some(at) = spans::statement("expand", 1, spans_of([attempt]), expanding).await? {
             ended.insert(entry.claim.id, at);
             core.tell_of(attempt.job.device.environment);
         }
     }
     if others.len() == succeeded.len() {
-        return core.store.complete_succeeded(succeeded).await;
+        let ending = core.store.complete_succeeded(succeeded);
+        return spans::statement("complete_succeeded", succeeded.len(), spans_of(attempts), ending).await;
     }
     let others: Vec<Succeeded> = others.into_iter().cloned().collect();
     if !others.is_empty() {
-        ended.extend(core.store.complete_succeeded(&others).await?);
+        let others = core.store.complete_succeeded(&others);
+        ended.extend(
+            spans::statement("complete_succeeded", succeeded.len(), spans_of(attempts), others).await?,
+        );
     }
     Ok(ended)
 }

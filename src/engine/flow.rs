@@ -9,6 +9,7 @@ use crate::{
     device::DeviceRef,
     job::JobId,
     store::{Head, Place},
+    telemetry::TracePoint,
 };
 
 /// Rows are committed out of order by this much at most, but for what a sweep finds.
@@ -40,6 +41,8 @@ pub(super) struct Waiting {
     pub(super) requested_at: OffsetDateTime,
     pub(super) requested: Instant,
     pub(super) trace_parent: Option<String>,
+    /// The span of its last attempt, as far as that was made here.
+    pub(super) attempted: Option<TracePoint>,
 }
 
 /// Jobs in the order in which they are sent.
@@ -158,6 +161,7 @@ impl Flow {
                 requested_at: head.requested_at,
                 requested: asked.checked_sub(head.age).unwrap_or(asked),
                 trace_parent: head.trace_parent,
+                attempted: None,
             };
             if not_before > asked {
                 self.park(waiting, not_before);

@@ -80,6 +80,7 @@ impl Rehearsal {
             requested_at: OffsetDateTime::UNIX_EPOCH,
             requested: self.now,
             trace_parent: None,
+            attempted: None,
         });
     }
 }

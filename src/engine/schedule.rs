@@ -17,7 +17,7 @@ use crate::{
     device::EnvironmentId,
     job::JobId,
     store::{Candidate, Claim, SEND_WINDOW, StoreError},
-    telemetry::metrics,
+    telemetry::{TracePoint, metrics, spans},
 };
 
 /// Jobs claimed by one statement.
@@ -90,7 +90,9 @@ async fn claim(
         .collect();
     // One order for all: two that claim the same jobs wait for each other, never in a circle.
     candidates.sort_by_key(|candidate| (candidate.id.lane(), candidate.id));
-    let claimed = match core.store.claim(&candidates).await {
+    let origins = wanted.values().map(|(job, _)| TracePoint::parse(job.trace_parent.as_deref()?));
+    let claiming = core.store.claim(&candidates);
+    let claimed = match spans::statement("claim", candidates.len(), origins, claiming).await {
         Ok(claimed) => claimed,
         Err(error) => {
             // They may be claimed or not: they are read again, and a claim nobody uses lapses.

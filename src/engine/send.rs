@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use time::OffsetDateTime;
 use tokio::{sync::OwnedSemaphorePermit, time::Instant};
-use tracing::Instrument as _;
+use tracing::{Instrument as _, Span};
 
 use super::{
     Core, Route,
@@ -18,9 +18,9 @@ use super::{
 use crate::{
     device::{DeviceId, EnvironmentId, Lane, UserId},
     job::{JobId, Priority},
-    pingone::Answer,
+    pingone::{Answer, Origin},
     store::{Claim, ReadFirst, Unsent},
-    telemetry::{self, metrics},
+    telemetry::{TracePoint, metrics, spans},
 };
 
 /// A claim is given back in no more than this when it could not be used and everything ends.
@@ -159,20 +159,20 @@ pub(super) async fn give_up(core: &Arc<Core>, gone: impl Fn(Lane) -> bool) {
 }
 
 /// Sends in a task of its own.
-fn spawn(core: &Arc<Core>, attempt: Attempt, started: Started, slot: Slot) {
+fn spawn(core: &Arc<Core>, mut attempt: Attempt, started: Started, slot: Slot) {
     let core = Arc::clone(core);
-    // Its own trace, linked to the call that asked: a hundred thousand jobs make no monster trace.
-    let span = match telemetry::wants_span(attempt.job.trace_parent.is_some()) {
-        true => tracing::info_span!(
-            target: telemetry::SPANS, parent: None, "attempt", job.id = %attempt.claim.id, attempt = attempt.claim.attempt, otel.kind = "consumer"
-        ),
-        false => tracing::Span::none(),
-    };
-    if let Some(trace_parent) = &attempt.job.trace_parent {
-        telemetry::link_to(&span, trace_parent);
-    }
+    let environment = attempt.job.device.environment;
+    let span = spans::attempt(
+        attempt.claim.id,
+        environment,
+        attempt.claim.attempt,
+        attempt.job.trace_parent.as_deref(),
+        attempt.job.attempted.as_ref(),
+    );
+    attempt.job.attempted = TracePoint::of(&span);
     let sending = async move {
         let finished = run(&core, attempt, started, slot).await;
+        spans::ended(&Span::current(), finished.result.ended());
         let _ = core.results.send(finished);
     };
     tokio::spawn(sending.instrument(span));
@@ -246,11 +246,16 @@ fn waited(job: &Waiting, now: Instant) -> Duration {
 /// The one request of a job: its device is unblocked or, where it is for all of a user's, they are listed.
 async fn ask(route: &Route, attempt: &Attempt) -> Answer {
     let (device, id) = (&attempt.job.device, attempt.claim.id);
-    let trace_parent = attempt.job.trace_parent.as_deref();
     match device.is_every() {
-        true => route.client.list_devices(device.environment, device.user, id, trace_parent).await,
-        false => route.client.unblock(device, id, trace_parent).await,
+        true => route.client.list_devices(device.environment, device.user, id, &origin(attempt)).await,
+        false => route.client.unblock(device, id, &origin(attempt)).await,
     }
+}
+
+/// What a request of this attempt comes from.
+pub(super) fn origin(attempt: &Attempt) -> Origin<'_> {
+    let resent = if attempt.job.repeated { attempt.claim.attempt.saturating_sub(1) } else { 0 };
+    Origin { trace_parent: attempt.job.trace_parent.as_deref(), resent }
 }
 
 fn unsent(core: &Core, attempt: Attempt, started: Started, slot: Slot) -> Finished {

@@ -11,7 +11,7 @@ use super::{
     flow::Waiting,
     gate::Started,
     learn::{count, reached, shown},
-    send::{Asked, Attempt},
+    send::{Asked, Attempt, origin},
 };
 use crate::{
     device::{EnvironmentId, Snapshot},
@@ -19,6 +19,7 @@ use crate::{
     pingone::Answer,
     redact::Redacted,
     store::{ReadFirst, SEND_WINDOW},
+    telemetry::spans,
 };
 
 /// PingOne's clock and the database's may differ by so much.
@@ -59,7 +60,7 @@ pub(super) async fn read_and_send(
 ) -> Settled {
     let (job, claim) = (&attempt.job, attempt.claim);
     let (began, started_at) = (Instant::now(), OffsetDateTime::now_utc());
-    let answer = route.client.read(&job.device, claim.id, job.trace_parent.as_deref()).await;
+    let answer = route.client.read(&job.device, claim.id, &origin(attempt)).await;
     let (http_status, correlation_id) = (answer.http_status, answer.correlation_id.clone());
     let duration = began.elapsed();
     let failure = match judge(answer, job.requested_at) {
@@ -81,7 +82,7 @@ pub(super) async fn read_and_send(
     let Some(started) = next_place(core, attempt).await else { return Settled::NotAtAll(first) };
     let asked = Instant::now();
     // Once more, right before the first byte: a cancel waits for what was claimed before it, not for what is claimed after.
-    let renewed = core.store.renew_claim(&claim).await;
+    let renewed = spans::statement("renew_claim", 1, [], core.store.renew_claim(&claim)).await;
     let now = Instant::now();
     if !matches!(renewed, Ok(true))
         || now > asked + SEND_WINDOW
@@ -92,7 +93,7 @@ pub(super) async fn read_and_send(
         return Settled::NotAtAll(first);
     }
     let started_at = OffsetDateTime::now_utc();
-    let answer = route.client.unblock(&job.device, claim.id, job.trace_parent.as_deref()).await;
+    let answer = route.client.unblock(&job.device, claim.id, &origin(attempt)).await;
     let asked = Asked { answer, started_at, duration: now.elapsed(), started, read: false };
     Settled::By(Box::new(asked), Some(first))
 }

@@ -24,7 +24,7 @@ use crate::{
     device::EnvironmentId,
     job::{JobId, NewJob, Priority},
     store::{Claim, Recorded, SEND_WINDOW, StoreError, Submission},
-    telemetry::metrics,
+    telemetry::{TracePoint, metrics, spans},
 };
 
 const GROUP_AT_MOST: usize = 256;
@@ -218,7 +218,8 @@ async fn record_group(
         .zip(&places)
         .map(|(call, place)| Submission { job: call.job.clone(), born_claimed: place.is_some() })
         .collect();
-    let recorded = core.store.submit(&submissions).await;
+    let asked = group.iter().map(|call| TracePoint::parse(call.job.trace_parent.as_deref()?));
+    let recorded = spans::statement("submit", group.len(), asked, core.store.submit(&submissions)).await;
     for (call, _) in group.iter().zip(&places).filter(|(_, place)| place.is_some()) {
         if let Some(desk) = core.board().get_mut(call.job.device.environment) {
             desk.settle(call.job.priority);
@@ -330,5 +331,6 @@ fn waits(job: &NewJob, created_at: OffsetDateTime, asked_at: Instant) -> Waiting
         requested_at: created_at,
         requested: asked_at,
         trace_parent: job.trace_parent.clone(),
+        attempted: None,
     }
 }

@@ -9,10 +9,14 @@ use reqwest::{
 use secrecy::{ExposeSecret as _, SecretString};
 use serde_json::Value;
 use tokio::time::{Instant, timeout_at};
+use tracing::{Instrument as _, Span};
 
 use crate::{
     redact::{Name, Redacted},
-    telemetry::metrics::{End, Request, metrics},
+    telemetry::{
+        metrics::{End, Request, metrics},
+        spans,
+    },
 };
 
 const CORRELATION_ID: HeaderName = HeaderName::from_static("correlation-id");
@@ -81,16 +85,18 @@ fn take_out(document: &mut Value, shown: &[SecretString]) {
     }
 }
 
-/// Sends `request`, which shows `shown`, and reads its answer; never outlasts `deadline`. A success over `largest` bytes is refused unread.
+/// Sends `request`, which shows `shown`, and reads its answer, within `span`; never outlasts `deadline`. A success over `largest`
+/// bytes is refused unread.
 pub(crate) async fn exchange(
     request: RequestBuilder,
     kind: &Request,
     shown: Vec<SecretString>,
     largest: usize,
     deadline: Instant,
+    span: Span,
 ) -> Result<Response, Lost> {
     let began = Instant::now();
-    let exchanged = unmeasured(request, shown, largest, deadline).await;
+    let exchanged = unmeasured(request, shown, largest, deadline).instrument(span.clone()).await;
     let end = match &exchanged {
         Ok(Response { body: Body::Whole(_) | Body::TooLarge, status, .. }) => End::Answered(status.as_u16()),
         Ok(Response { body: Body::CutOff, .. }) | Err(Lost::Broken(_)) => End::Lost("broken"),
@@ -98,6 +104,7 @@ pub(crate) async fn exchange(
         Err(Lost::NotSent(_)) => End::Lost("connect"),
     };
     metrics().requests.ended(kind, end, began.elapsed());
+    spans::responded(&span, exchanged.as_ref().ok().map(|response| response.status.as_u16()), end);
     exchanged
 }
 

@@ -14,6 +14,7 @@ use tokio::{
     time::{Instant, timeout_at},
 };
 use tokio_util::task::AbortOnDropHandle;
+use tracing::Instrument as _;
 
 use crate::job::{Failure, Reason, RetryHint};
 
@@ -153,10 +154,12 @@ impl State {
         let flight = self.flight.get_or_insert_with(|| {
             let (land, landed) = watch::channel(None);
             let worker = Arc::clone(worker);
-            let task = tokio::spawn(async move {
+            let flying = async move {
                 let granted = worker.grant().await.map(Arc::new);
                 land.send_replace(Some(granted));
-            });
+            };
+            // To a trace it belongs to whoever needed it first.
+            let task = tokio::spawn(flying.in_current_span());
             Flight { landed, task: AbortOnDropHandle::new(task) }
         });
         flight.landed.clone()

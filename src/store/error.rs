@@ -50,6 +50,20 @@ impl StoreError {
     }
 }
 
+impl telemetry::spans::Kind for StoreError {
+    fn kind(&self) -> &'static str {
+        match self {
+            Self::Unavailable(_) => "unavailable",
+            Self::Refused(_) => "refused",
+            Self::Corrupt(_) => "corrupt",
+            Self::Address(_) => "address",
+            Self::Migration(_) | Self::SchemaOlder { .. } | Self::SchemaNewer { .. } | Self::Lanes { .. } => {
+                "schema"
+            }
+        }
+    }
+}
+
 impl From<sqlx::Error> for StoreError {
     fn from(error: sqlx::Error) -> Self {
         let (transient, why) = (is_transient(&error), why(&error));

@@ -13,7 +13,7 @@ mod upstream;
 
 use std::sync::OnceLock;
 
-use opentelemetry::{InstrumentationScope, metrics::Meter};
+use opentelemetry::metrics::Meter;
 use opentelemetry_otlp::{
     ExporterBuildError, MetricExporter, WithExportConfig as _, WithTonicConfig as _,
     tonic_types::transport::ClientTlsConfig,
@@ -22,8 +22,12 @@ use opentelemetry_sdk::{
     Resource,
     metrics::{PeriodicReader, SdkMeterProvider},
 };
-use opentelemetry_semantic_conventions::SCHEMA_URL;
 use prometheus::{Encoder as _, Registry, TextEncoder};
+
+use super::{
+    dropped::{self, Counted},
+    otlp::{self, Destination, Signal},
+};
 
 pub use calls::{Call, Method};
 pub use postgres::{Connections, timed};
@@ -38,6 +42,8 @@ pub enum Metrics {
     /// To whoever asks on the admin port.
     #[default]
     Shown,
+    /// As [`Self::Shown`], though they were to be sent: this is why.
+    Unusable(String),
     /// There, and to the collector at this address, over gRPC.
     Sent(String),
 }
@@ -62,18 +68,13 @@ pub struct Instruments {
 /// The instruments. Those asked for before [`init`](super::init) measure nothing.
 pub fn metrics() -> &'static Instruments {
     static INSTRUMENTS: OnceLock<Instruments> = OnceLock::new();
-    INSTRUMENTS.get_or_init(|| {
-        let scope = InstrumentationScope::builder(super::SERVICE)
-            .with_version(super::VERSION)
-            .with_schema_url(SCHEMA_URL)
-            .build();
-        Instruments::new(&opentelemetry::global::meter_with_scope(scope))
-    })
+    INSTRUMENTS.get_or_init(|| Instruments::new(&opentelemetry::global::meter_with_scope(otlp::scope())))
 }
 
 impl Instruments {
     fn new(meter: &Meter) -> Self {
         process::observe(meter);
+        dropped::observe(meter);
         Self {
             calls: calls::Calls::new(meter),
             requests: requests::Requests::new(meter),
@@ -104,10 +105,11 @@ impl Metrics {
     /// What the `OTEL_*` variables ask for. An exporter's headers, timeout, interval and the like it reads itself.
     #[must_use]
     pub fn from_variables(variable: impl Fn(&str) -> Option<String>) -> Self {
-        match super::endpoint(variable, "METRICS") {
-            super::Endpoint::Disabled => Self::Disabled,
-            super::Endpoint::Nowhere => Self::Shown,
-            super::Endpoint::At(address) => Self::Sent(address),
+        match Destination::of(Signal::Metrics, variable) {
+            Destination::Disabled => Self::Disabled,
+            Destination::Nowhere => Self::Shown,
+            Destination::Unusable(why) => Self::Unusable(why),
+            Destination::Collector(address) => Self::Sent(address),
         }
     }
 
@@ -127,7 +129,10 @@ impl Metrics {
             .build()?;
         let mut provider = SdkMeterProvider::builder().with_resource(resource).with_reader(shown);
         if let Self::Sent(endpoint) = self {
-            provider = provider.with_reader(PeriodicReader::builder(exporter(endpoint)?).build());
+            provider = provider.with_reader(
+                PeriodicReader::builder(Counted { inner: exporter(endpoint)?, tally: &dropped::PUSHES })
+                    .build(),
+            );
         }
         let provider = provider.build();
         opentelemetry::global::set_meter_provider(provider.clone());

@@ -9,7 +9,7 @@ use std::{error::Error, future::poll_fn, net::SocketAddr, pin::Pin, task::Poll, 
 use pingone_unblock::{
     device::{DeviceRef, EnvironmentId, Lane},
     job::{Failure, JobId},
-    pingone::{Answer, ApiPath, AuthPath, Client, ClientAuth, Credential, PingOneError, Settings},
+    pingone::{Answer, ApiPath, AuthPath, Client, ClientAuth, Credential, Origin, PingOneError, Settings},
     simulator::{self, Device, Simulator},
 };
 use secrecy::SecretString;
@@ -60,7 +60,7 @@ impl PingOne {
 }
 
 async fn unblock(client: &Client) -> Answer {
-    client.unblock(&example(), job(), Some(TRACE)).await
+    client.unblock(&example(), job(), &Origin { trace_parent: Some(TRACE), resent: 0 }).await
 }
 
 fn api(address: SocketAddr) -> Result<ApiPath, Box<dyn Error>> {

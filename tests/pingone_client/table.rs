@@ -166,7 +166,7 @@ async fn without_a_listener_nothing_was_sent() -> Tested {
 #[tokio::test]
 async fn reading_shows_a_blocked_device_and_changes_nothing() -> Tested {
     let pingone = start().await?;
-    let answer = pingone.client.read(&example(), job(), None).await;
+    let answer = pingone.client.read(&example(), job(), &Origin::default()).await;
     let snapshot = answer.outcome.map_err(|failure| String::from(failure.message))?;
     assert_eq!(snapshot.text(&["block", "status"]), Some("BLOCKED"));
     let counts = pingone.simulator.counts();
@@ -176,7 +176,10 @@ async fn reading_shows_a_blocked_device_and_changes_nothing() -> Tested {
 }
 
 async fn list(pingone: &PingOne) -> Answer {
-    pingone.client.list_devices(environment(), example().user, job(), Some(TRACE)).await
+    pingone
+        .client
+        .list_devices(environment(), example().user, job(), &Origin { trace_parent: Some(TRACE), resent: 0 })
+        .await
 }
 
 #[tokio::test]

@@ -58,7 +58,7 @@ async fn the_request_is_that_of_the_documentation_and_the_connection_is_kept() -
     let served = tokio::spawn(async move { answer(listener, &[UNBLOCKED, UNBLOCKED]).await });
     let job = job();
     for _ in 0..2 {
-        let answer = client.unblock(&example(), job, Some(TRACE)).await;
+        let answer = client.unblock(&example(), job, &Origin { trace_parent: Some(TRACE), resent: 0 }).await;
         assert!(answer.outcome.is_ok(), "{answer:?}");
     }
     for heard in served.await?? {
@@ -90,7 +90,9 @@ async fn a_list_is_asked_for_as_the_documentation_does() -> Tested {
     let empty = "HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\n{\"size\":0}";
     let served = tokio::spawn(async move { answer(listener, &[empty]).await });
     let job = job();
-    let listed = client.list_devices(environment(), example().user, job, Some(TRACE)).await;
+    let listed = client
+        .list_devices(environment(), example().user, job, &Origin { trace_parent: Some(TRACE), resent: 0 })
+        .await;
     assert!(listed.outcome.is_ok(), "{listed:?}");
     let heard = served.await??.pop().ok_or("nothing was heard")?;
     let mut lines: Vec<String> = heard.head.lines().map(str::to_ascii_lowercase).collect();

@@ -36,6 +36,7 @@ fn waiting(flow: i64, number: u64, now: Instant) -> Waiting {
         requested_at: OffsetDateTime::UNIX_EPOCH,
         requested: now,
         trace_parent: None,
+        attempted: None,
     }
 }
 

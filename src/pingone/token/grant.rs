@@ -14,7 +14,10 @@ use tokio::time::Instant;
 use crate::{
     job::{Failure, Reason, RetryHint},
     redact::{Name, Redacted},
-    telemetry::metrics::{Request, metrics},
+    telemetry::{
+        metrics::{Request, metrics},
+        spans,
+    },
 };
 
 use super::{
@@ -60,7 +63,8 @@ impl Worker {
     async fn ask(&self) -> Result<Token, Failure> {
         let asked_at = Instant::now();
         let (request, shown) = (self.request(), self.shown());
-        let response = exchange(request, &self.kind, shown, LARGEST_ANSWER, asked_at + self.deadline)
+        let (span, until) = (spans::request(&self.kind, 0), asked_at + self.deadline);
+        let response = exchange(request, &self.kind, shown, LARGEST_ANSWER, until, span)
             .await
             .map_err(|lost| unreachable(&lost))?;
         let granted = if response.status.is_success() {

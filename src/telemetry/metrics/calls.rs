@@ -1,6 +1,6 @@
 //! Calls to this service, by the conventions for RPC.
 
-use std::{sync::Arc, time::Duration};
+use std::{borrow::Cow, sync::Arc, time::Duration};
 
 use opentelemetry::{
     KeyValue, Value,
@@ -38,6 +38,14 @@ pub struct Method {
 /// A call that is answered, until it is dropped.
 #[derive(Debug)]
 pub struct Call(Arc<Method>);
+
+impl Method {
+    /// `package.Service/Method`, or `_OTHER`.
+    #[must_use]
+    pub fn name(&self) -> Cow<'_, str> {
+        self.name.value.as_str()
+    }
+}
 
 impl Calls {
     pub(super) fn new(meter: &Meter) -> Self {

@@ -7,16 +7,17 @@ use std::{
 
 use opentelemetry::{KeyValue, Value};
 
+use super::super::names::attribute as names;
 use crate::{
     device::EnvironmentId,
     job::{Priority, Reason, State},
 };
 
-const ENVIRONMENT: &str = "unblock.environment.id";
+const ENVIRONMENT: &str = names::ENVIRONMENT_ID;
 const PRIORITY: &str = "unblock.priority";
 pub(super) const STATE: &str = "unblock.state";
 const REASON: &str = "unblock.reason";
-const OUTCOME: &str = "unblock.outcome";
+const OUTCOME: &str = names::OUTCOME;
 pub(super) const CAUSE: &str = "unblock.cause";
 pub(super) const REQUEST: &str = "unblock.request";
 pub(super) const DISPOSITION: &str = "unblock.disposition";

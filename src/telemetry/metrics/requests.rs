@@ -31,7 +31,9 @@ pub struct Requests {
 /// What kind of request it is: made once for each address and reused.
 #[derive(Debug)]
 pub struct Request {
-    about: [KeyValue; 4],
+    /// As its span is called.
+    pub(in crate::telemetry) name: Arc<str>,
+    pub(in crate::telemetry) about: [KeyValue; 4],
     durations: Family<End, BoundHistogram<f64>>,
 }
 
@@ -50,6 +52,7 @@ impl Request {
     pub fn new(method: &'static str, server: &str, port: u16, template: &'static str) -> Self {
         let server: Arc<str> = server.into();
         Self {
+            name: format!("{method} {template}").into(),
             about: [
                 KeyValue::new(HTTP_REQUEST_METHOD, method),
                 KeyValue::new(SERVER_ADDRESS, Value::from(server)),

@@ -78,6 +78,18 @@ impl Process {
         Self::start(serve).await
     }
 
+    /// With what it logs going there.
+    pub(crate) async fn serve_writing(
+        database: &str,
+        pingone: &PingOne,
+        settings: &[(&str, &str)],
+        log: impl Into<Stdio>,
+    ) -> Result<Self> {
+        let mut serve = command(&["serve"]);
+        serve.envs(configuration(database, pingone)).envs(settings.iter().copied()).stderr(log);
+        Self::start(serve).await
+    }
+
     /// With these variables, and its log in a file.
     pub(crate) async fn serve_into(settings: &[(&str, &str)], log: File) -> Result<Self> {
         let mut serve = command(&["serve"]);
