@@ -15,7 +15,7 @@ BUF := $(TOOLS)/buf-$(BUF_VERSION)/node_modules/.bin/buf
 CLIENTS := target/clients
 
 # In this order: what answers soonest comes first, what has to be fetched comes last.
-CHECKS := format scripts lint docs test check-queries unused deny proto
+CHECKS := format scripts alerts lint docs test check-queries unused deny proto
 
 .PHONY: help
 help: ## this list
@@ -61,6 +61,13 @@ format: ## is the code formatted?
 scripts: ## are the shell scripts well formed?
 	@for script in scripts/*.sh; do echo "sh -n $$script"; sh -n "$$script" || exit 1; done
 	bash -n .ci/run
+
+.PHONY: alerts
+alerts: ## are the alerts and recording rules well formed, and does each fire when it should, and only then?
+	@programs=$$(scripts/ensure-prometheus.sh) && if [ -n "$$programs" ]; then cd observability/prometheus && set -x && \
+		"$$programs/promtool" check rules rules/*.yml && \
+		"$$programs/promtool" check config --syntax-only prometheus.yml && \
+		"$$programs/promtool" test rules tests/*.yml; fi
 
 .PHONY: lint
 lint: ## clippy, warnings are errors
