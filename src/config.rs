@@ -225,6 +225,8 @@ fn telemetry(reader: &mut Reader<'_>, variable: Variable<'_>) -> Option<telemetr
         None => Some(telemetry::Format::Auto),
         Some(given) => reader.parse(&given, one_of(FORMATS)),
     };
-    let traces = telemetry::Traces::from_variables(|name| variable(name)?.into_string().ok());
-    Some(telemetry::Options { filter: filter?, format: format?, traces })
+    let variable = |name: &str| variable(name)?.into_string().ok();
+    let traces = telemetry::Traces::from_variables(variable);
+    let metrics = telemetry::Metrics::from_variables(variable);
+    Some(telemetry::Options { filter: filter?, format: format?, traces, metrics })
 }

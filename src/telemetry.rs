@@ -1,10 +1,19 @@
-//! What the process says of itself: logs on stderr, traces to a collector where one is named. Metrics are not here.
+//! What the process says of itself: logs on stderr, metrics on the admin port, traces and metrics to a collector where one is named.
 
+pub mod metrics;
 mod traces;
 
 use std::{io::IsTerminal as _, panic, time::Duration};
 
-use opentelemetry_sdk::trace::SdkTracerProvider;
+use futures_util::future::OptionFuture;
+use opentelemetry::KeyValue;
+use opentelemetry_sdk::{
+    Resource, error::OTelSdkResult, metrics::SdkMeterProvider, trace::SdkTracerProvider,
+};
+use opentelemetry_semantic_conventions::{
+    SCHEMA_URL,
+    resource::{SERVICE_INSTANCE_ID, SERVICE_NAME, SERVICE_VERSION},
+};
 use tracing::Subscriber;
 use tracing_subscriber::{
     EnvFilter, Layer, fmt,
@@ -12,9 +21,12 @@ use tracing_subscriber::{
     registry::LookupSpan,
     util::{SubscriberInitExt as _, TryInitError},
 };
+use uuid::Uuid;
 
+pub use metrics::{Metrics, exposition, metrics};
 pub use traces::{Traces, continue_from, has_context, link_to, trace_parent_of_current_span, wants_span};
 
+const SERVICE: &str = "pingone-unblock";
 /// The target of this service's spans.
 pub const SPANS: &str = "pingone_unblock::span";
 
@@ -27,6 +39,8 @@ pub struct Options {
     pub format: Format,
     /// Where traces go.
     pub traces: Traces,
+    /// Where metrics go.
+    pub metrics: Metrics,
 }
 
 /// Which events are logged: a level, or levels by target, such as `warn,pingone_unblock=debug`.
@@ -54,8 +68,11 @@ pub struct InvalidFilter(#[from] tracing_subscriber::filter::ParseError);
 #[derive(Debug, thiserror::Error)]
 pub enum TelemetryError {
     /// The collector's address or another `OTEL_EXPORTER_OTLP_*` variable cannot be used.
-    #[error("traces cannot be sent, see OTEL_EXPORTER_OTLP_ENDPOINT: {0}")]
+    #[error("telemetry cannot be sent, see OTEL_EXPORTER_OTLP_ENDPOINT: {0}")]
     Exporter(#[from] opentelemetry_otlp::ExporterBuildError),
+    /// Metrics cannot be shown.
+    #[error("metrics cannot be shown: {0}")]
+    Shown(#[from] opentelemetry_sdk::error::OTelSdkError),
     /// Telemetry was started before in this process.
     #[error("logging was started twice: {0}")]
     Twice(#[from] TryInitError),
@@ -68,6 +85,50 @@ pub enum TelemetryError {
 #[derive(Debug)]
 pub struct Telemetry {
     provider: Option<SdkTracerProvider>,
+    meters: Option<SdkMeterProvider>,
+}
+
+/// Where the `OTEL_*` variables have a signal go.
+enum Endpoint {
+    /// Nothing is to be made of any signal.
+    Disabled,
+    /// It is sent nowhere.
+    Nowhere,
+    /// To the collector at this address.
+    At(String),
+}
+
+/// Where `signal` goes: `TRACES`, `METRICS` or `LOGS`.
+fn endpoint(variable: impl Fn(&str) -> Option<String>, signal: &str) -> Endpoint {
+    let set =
+        |name: &str| variable(name).map(|value| value.trim().to_owned()).filter(|value| !value.is_empty());
+    if set("OTEL_SDK_DISABLED").is_some_and(|value| value.eq_ignore_ascii_case("true")) {
+        return Endpoint::Disabled;
+    }
+    if set(&format!("OTEL_{signal}_EXPORTER")).is_some_and(|value| value == "none") {
+        return Endpoint::Nowhere;
+    }
+    set(&format!("OTEL_EXPORTER_OTLP_{signal}_ENDPOINT"))
+        .or_else(|| set("OTEL_EXPORTER_OTLP_ENDPOINT"))
+        .map_or(Endpoint::Nowhere, Endpoint::At)
+}
+
+/// What the `OTEL_*` variables say of this process; its name, version and instance unless they give them.
+fn resource() -> Resource {
+    let said = Resource::builder().build();
+    let name = said.get(&SERVICE_NAME.into()).map(|name| name.to_string());
+    let name = name.filter(|name| !name.starts_with("unknown_service"));
+    let instance = said.get(&SERVICE_INSTANCE_ID.into()).map(|instance| instance.to_string());
+    Resource::builder()
+        .with_schema_url(
+            [
+                KeyValue::new(SERVICE_NAME, name.unwrap_or_else(|| SERVICE.to_owned())),
+                KeyValue::new(SERVICE_VERSION, env!("CARGO_PKG_VERSION")),
+                KeyValue::new(SERVICE_INSTANCE_ID, instance.unwrap_or_else(|| Uuid::new_v4().to_string())),
+            ],
+            SCHEMA_URL,
+        )
+        .build()
 }
 
 /// Starts logs and traces for the whole process, and logs panics as one error line each. Inside a Tokio runtime, which the
@@ -76,7 +137,9 @@ pub struct Telemetry {
 /// # Errors
 /// [`TelemetryError`] when it was started before or cannot be set up. A collector that is down is no error.
 pub fn init(options: &Options) -> Result<Telemetry, TelemetryError> {
-    let provider = options.traces.provider()?;
+    let resource = resource();
+    let provider = options.traces.provider(resource.clone())?;
+    let meters = options.metrics.start(resource)?;
     let traces = provider.as_ref().map(traces::layer);
     traces::sent(matches!(options.traces, Traces::Sent(_)));
     tracing_subscriber::registry().with(traces).with(filter(options)?).with(log_layer(options)).try_init()?;
@@ -86,19 +149,25 @@ pub fn init(options: &Options) -> Result<Telemetry, TelemetryError> {
         // Debug, so that a message of several lines stays on one.
         tracing::error!(panic.message = ?message, panic.location = location, "panicked");
     }));
-    Ok(Telemetry { provider })
+    Ok(Telemetry { provider, meters })
 }
 
 impl Telemetry {
     /// Sends what is still waiting to be sent, for at most `deadline`. What a collector has not taken by then is lost.
     pub async fn shutdown(self, deadline: Duration) {
-        let Some(provider) = self.provider else { return };
-        let flushing = tokio::task::spawn_blocking(move || provider.shutdown_with_timeout(deadline));
-        match tokio::time::timeout(deadline, flushing).await {
-            Ok(Ok(Ok(()))) => {}
-            Ok(Ok(Err(error))) => tracing::warn!(%error, "the last traces were not sent"),
-            Ok(Err(_)) | Err(_) => tracing::warn!("the last traces were not sent in time"),
-        }
+        let Self { provider, meters } = self;
+        let traces =
+            provider.map(|provider| flush(deadline, move || provider.shutdown_with_timeout(deadline)));
+        let metrics = meters.map(|meters| flush(deadline, move || meters.shutdown_with_timeout(deadline)));
+        tokio::join!(OptionFuture::from(traces), OptionFuture::from(metrics));
+    }
+}
+
+async fn flush(deadline: Duration, shutdown: impl FnOnce() -> OTelSdkResult + Send + 'static) {
+    match tokio::time::timeout(deadline, tokio::task::spawn_blocking(shutdown)).await {
+        Ok(Ok(Ok(()))) => {}
+        Ok(Ok(Err(error))) => tracing::warn!(%error, "the last telemetry was not sent"),
+        Ok(Err(_)) | Err(_) => tracing::warn!("the last telemetry was not sent in time"),
     }
 }
 

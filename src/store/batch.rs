@@ -16,6 +16,7 @@ use super::{Store, StoreError, column, micros};
 use crate::{
     batch::{Batch, BatchNumber, Counts, Header, State},
     device::{EnvironmentId, Lane},
+    telemetry::metrics::timed,
 };
 
 pub use append::{Appended, Unfit};
@@ -65,6 +66,7 @@ impl Store {
         header: &Header,
         trace_parent: Option<&str>,
     ) -> Result<Opened, StoreError> {
+        let _timed = timed("open_batch");
         let lane = header.environment.lane();
         loop {
             if let Some(batch) = self.find_batch(header.environment, &header.id).await? {
@@ -109,6 +111,7 @@ impl Store {
     /// # Errors
     /// [`StoreError`]: then the caller does not write, and whoever did may not any more either.
     pub async fn take_upload(&self, key: BatchKey) -> Result<i64, StoreError> {
+        let _timed = timed("take_upload");
         let upload = sqlx::query_scalar!(
             r#"
             update batch set upload = upload + 1, uploaded_at = now(), revision = revision + 1
@@ -134,6 +137,7 @@ impl Store {
         environment: EnvironmentId,
         id: &str,
     ) -> Result<Option<Batch>, StoreError> {
+        let _timed = timed("find_batch");
         let lane = environment.lane();
         let number = sqlx::query_scalar!(
             "select number from batch where lane = $1 and environment_id = $2 and batch_id = $3",
@@ -158,6 +162,7 @@ impl Store {
         size: usize,
         before: Option<BatchNumber>,
     ) -> Result<(Vec<Batch>, Option<BatchNumber>), StoreError> {
+        let _timed = timed("list_batches");
         let lane = filter.environment.lane();
         let numbers = sqlx::query_scalar!(
             r#"
@@ -193,6 +198,7 @@ impl Store {
     /// # Errors
     /// [`StoreError`] when Postgres cannot say.
     pub async fn find_batches(&self, keys: &[BatchKey]) -> Result<Vec<Batch>, StoreError> {
+        let _timed = timed("find_batches");
         let rows = sqlx::query_as!(
             Row,
             r#"

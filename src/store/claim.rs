@@ -9,6 +9,7 @@ use super::{Store, StoreError, between, column, count, keys, micros, stored_coun
 use crate::{
     device::{DeviceId, DeviceRef, EnvironmentId, Lane, UserId},
     job::{JobId, Reason},
+    telemetry::metrics::timed,
 };
 
 /// How long a claim holds: longer than an attempt can last, so that no second one overlaps it.
@@ -112,6 +113,7 @@ impl Store {
     /// # Errors
     /// [`StoreError`] when Postgres cannot say.
     pub async fn find_heads(&self, stretches: &[Stretch]) -> Result<Vec<Head>, StoreError> {
+        let _timed = timed("find_heads");
         let rows = sqlx::query!(
             r#"
             select r.job_id, r.environment_id, r.flow, r.run, r.attempt, r.due_at, r.expires_at,
@@ -181,6 +183,7 @@ impl Store {
     /// # Errors
     /// [`StoreError`]: then nothing is claimed, or claims nobody uses will lapse.
     pub async fn claim(&self, candidates: &[Candidate]) -> Result<Vec<JobId>, StoreError> {
+        let _timed = timed("claim");
         let (lanes, ids) = keys(candidates, |candidate| candidate.id);
         let claimed = sqlx::query_scalar!(
             r#"
@@ -223,6 +226,7 @@ impl Store {
     /// # Errors
     /// [`StoreError`]: then the claim may be renewed or not.
     pub async fn renew_claim(&self, claim: &Claim) -> Result<bool, StoreError> {
+        let _timed = timed("renew_claim");
         let renewed = sqlx::query!(
             r#"
             update ready set lease_until = now() + $5::bigint * interval '1 microsecond'
@@ -245,6 +249,7 @@ impl Store {
     /// # Errors
     /// [`StoreError`] when Postgres cannot say.
     pub async fn sweep(&self, lanes: &[Lane]) -> Result<Vec<Swept>, StoreError> {
+        let _timed = timed("sweep");
         let rows = sqlx::query!(
             r#"
             select environment_id, flow, count(*) as "count!",
@@ -278,6 +283,7 @@ impl Store {
         environment: EnvironmentId,
         limit: u32,
     ) -> Result<Vec<JobId>, StoreError> {
+        let _timed = timed("end_overdue");
         let overdue = sqlx::query_scalar!(
             r#"
             select job_id from ready
@@ -300,6 +306,7 @@ impl Store {
     /// # Errors
     /// [`StoreError`]: then nothing ended.
     pub async fn end_if_overdue(&self, ids: &[JobId]) -> Result<Vec<JobId>, StoreError> {
+        let _timed = timed("end_if_overdue");
         if ids.is_empty() {
             return Ok(Vec::new());
         }

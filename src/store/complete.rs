@@ -10,6 +10,7 @@ use super::{Claim, Store, StoreError, column, keys, micros, packed::pack, stored
 use crate::{
     device::{DeviceRef, Snapshot},
     job::{Failure, JobId},
+    telemetry::metrics::timed,
 };
 
 /// An attempt that PingOne confirmed.
@@ -67,6 +68,7 @@ impl Store {
         &self,
         group: &[Succeeded],
     ) -> Result<HashMap<JobId, OffsetDateTime>, StoreError> {
+        let _timed = timed("complete_succeeded");
         let (lanes, ids) = keys(group, |entry| entry.claim.id);
         let ended = sqlx::query!(
             r#"
@@ -155,6 +157,7 @@ impl Store {
     /// # Errors
     /// [`StoreError`]: then nothing changed, or the answer was lost; they are sent as any other.
     pub async fn answer_others(&self, group: &[Succeeded]) -> Result<Vec<JobId>, StoreError> {
+        let _timed = timed("answer_others");
         let (lanes, ids) = keys(group, |entry| entry.claim.id);
         let answered = sqlx::query_scalar!(
             r#"
@@ -228,6 +231,7 @@ impl Store {
     /// # Errors
     /// [`StoreError`]: then they are recorded or not; the same call again is harmless.
     pub async fn record_reads(&self, group: &[ReadFirst]) -> Result<(), StoreError> {
+        let _timed = timed("record_reads");
         let (lanes, ids) = keys(group, |entry| entry.claim.id);
         let text =
             |of: fn(&Failure) -> Option<String>| column(group, |entry| entry.failure.as_ref().and_then(of));
@@ -266,6 +270,7 @@ impl Store {
     /// # Errors
     /// [`StoreError`]: then the claims lapse by themselves.
     pub async fn release(&self, group: &[Unsent]) -> Result<(), StoreError> {
+        let _timed = timed("release");
         let (lanes, ids) = keys(group, |entry| entry.claim.id);
         sqlx::query!(
             r#"

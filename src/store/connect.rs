@@ -10,7 +10,7 @@ use sqlx::{
 };
 
 use super::StoreError;
-use crate::device::LANES;
+use crate::{device::LANES, telemetry::metrics::timed};
 
 static MIGRATIONS: Migrator = sqlx::migrate!();
 
@@ -177,6 +177,7 @@ impl Store {
     /// # Errors
     /// [`StoreError`] when Postgres does not take it; it was only a hint.
     pub async fn notify(&self, payload: &str) -> Result<(), StoreError> {
+        let _timed = timed("notify");
         sqlx::query!("select pg_notify($1, $2)", CHANNEL, payload).execute(&self.pool).await?;
         Ok(())
     }

@@ -5,7 +5,10 @@ use std::time::Duration;
 use time::OffsetDateTime;
 
 use super::{Store, StoreError, between, column, micros};
-use crate::device::{EnvironmentId, Lane};
+use crate::{
+    device::{EnvironmentId, Lane},
+    telemetry::metrics::timed,
+};
 
 /// What keeps an environment waiting, as it is stored.
 #[derive(Debug, Clone, PartialEq)]
@@ -45,6 +48,7 @@ impl Store {
     /// # Errors
     /// [`StoreError`] when Postgres does not take it.
     pub async fn register_environments(&self, environments: &[EnvironmentId]) -> Result<(), StoreError> {
+        let _timed = timed("register_environments");
         sqlx::query!(
             r#"
             insert into environment (lane, environment_id)
@@ -65,6 +69,7 @@ impl Store {
     /// # Errors
     /// [`StoreError`] when Postgres cannot say.
     pub async fn find_environments(&self, lanes: &[Lane]) -> Result<Vec<EnvironmentFacts>, StoreError> {
+        let _timed = timed("find_environments");
         let rows = sqlx::query!(
             r#"
             select environment_id, now() as "now!", hold_until as "hold_until?", credential_retry_at, breaker_retry_at,
@@ -99,6 +104,7 @@ impl Store {
     /// # Errors
     /// [`StoreError`] when Postgres does not take it.
     pub async fn credential_accepted(&self, environment: EnvironmentId) -> Result<(), StoreError> {
+        let _timed = timed("credential_accepted");
         sqlx::query!(
             r#"
             update environment set credential_error = null, credential_retry_at = null
@@ -122,6 +128,7 @@ impl Store {
         error: &str,
         wait: Duration,
     ) -> Result<(), StoreError> {
+        let _timed = timed("breaker_opened");
         sqlx::query!(
             r#"
             update environment
@@ -145,6 +152,7 @@ impl Store {
     /// # Errors
     /// [`StoreError`] when Postgres does not take it.
     pub async fn breaker_closed(&self, environment: EnvironmentId) -> Result<(), StoreError> {
+        let _timed = timed("breaker_closed");
         sqlx::query!(
             r#"
             update environment set breaker_since = null, breaker_error = null, breaker_retry_at = null
@@ -164,6 +172,7 @@ impl Store {
     /// # Errors
     /// [`StoreError`] when Postgres cannot say.
     pub async fn find_backlogs(&self) -> Result<Vec<(EnvironmentId, i64, i64)>, StoreError> {
+        let _timed = timed("find_backlogs");
         let rows = sqlx::query!(
             r#"
                 select environment_id, pending_interactive, pending_bulk from environment_status
@@ -183,6 +192,7 @@ impl Store {
     /// # Errors
     /// [`StoreError`] when Postgres does not take it.
     pub async fn register_limit_groups(&self, names: &[String]) -> Result<(), StoreError> {
+        let _timed = timed("register_limit_groups");
         sqlx::query!(
             "insert into limit_group (name) select name from unnest($1::text[]) as t (name) order by name on conflict do nothing",
             names,
@@ -204,6 +214,7 @@ impl Store {
         interval: Duration,
         ahead: Duration,
     ) -> Result<Slots, StoreError> {
+        let _timed = timed("take_slots");
         let row = sqlx::query!(
             r#"
             with clock as (select (extract(epoch from now()) * 1000000)::bigint as now_us),
@@ -252,6 +263,7 @@ impl Store {
         learned_rate: f64,
         started_ago: Duration,
     ) -> Result<(), StoreError> {
+        let _timed = timed("hold_limit_group");
         sqlx::query!(
             r#"
             update limit_group

@@ -7,6 +7,7 @@ use super::{Store, StoreError, count};
 use crate::{
     device::EnvironmentId,
     environment::{Environment, Outage, Pause, Recorded, Refusal, Status},
+    telemetry::metrics::timed,
 };
 
 /// One page of environments.
@@ -52,6 +53,7 @@ impl Store {
         size: usize,
         from: Option<EnvironmentsToken>,
     ) -> Result<EnvironmentsPage, StoreError> {
+        let _timed = timed("list_environments");
         let everything = self.find_global_pause().await?;
         let from = from.map_or((0, Uuid::nil()), |EnvironmentsToken(id)| (id.lane().number(), id.as_uuid()));
         let mut rows = self.environments_from(from, size + 1).await?;
@@ -68,6 +70,7 @@ impl Store {
     /// # Errors
     /// [`StoreError`] when Postgres cannot say.
     pub async fn find_environment(&self, id: EnvironmentId) -> Result<Environment, StoreError> {
+        let _timed = timed("find_environment");
         let everything = self.find_global_pause().await?;
         let rows = self.environments_from((id.lane().number(), id.as_uuid()), 1).await?;
         let row = rows.into_iter().next().filter(|row| row.environment_id == id.as_uuid());

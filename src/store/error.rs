@@ -1,5 +1,7 @@
 //! What can go wrong between us and Postgres.
 
+use crate::telemetry;
+
 /// Why a statement did not do its work.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
@@ -50,7 +52,9 @@ impl StoreError {
 
 impl From<sqlx::Error> for StoreError {
     fn from(error: sqlx::Error) -> Self {
-        if is_transient(&error) { Self::Unavailable(error) } else { Self::Refused(error) }
+        let transient = is_transient(&error);
+        telemetry::metrics().postgres.failed(if transient { "unavailable" } else { "refused" });
+        if transient { Self::Unavailable(error) } else { Self::Refused(error) }
     }
 }
 

@@ -10,6 +10,7 @@ use super::{Claim, Store, StoreError, between, column, count, keys, micros, stor
 use crate::{
     device::{DeviceRef, EnvironmentId},
     job::{Failure, JobId, RetryHint, RetryPolicy, Standing, State, Verdict, judge},
+    telemetry::metrics::timed,
 };
 
 /// An attempt that failed.
@@ -63,6 +64,7 @@ impl Store {
         policy: &RetryPolicy,
         rng: &mut fastrand::Rng,
     ) -> Result<Vec<Ending>, StoreError> {
+        let _timed = timed("complete_failed");
         let mut transaction = self.pool.begin().await?;
         let standing = lock(&mut transaction, group).await?;
         let mut endings: Vec<(Ending, Option<Verdict>)> = group

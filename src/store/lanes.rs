@@ -5,7 +5,7 @@ use std::{fmt, time::Duration};
 use uuid::Uuid;
 
 use super::{Store, StoreError, column, micros};
-use crate::device::Lane;
+use crate::{device::Lane, telemetry::metrics::timed};
 
 /// What a process does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -68,6 +68,7 @@ impl Store {
     /// # Errors
     /// [`StoreError`] when Postgres does not take it.
     pub async fn join(&self, replica: Uuid, role: Role, lease: Duration) -> Result<(), StoreError> {
+        let _timed = timed("join");
         sqlx::query!(
             r#"
             insert into replica (replica_id, role, version, lease_until)
@@ -89,6 +90,7 @@ impl Store {
     /// # Errors
     /// [`StoreError`] when Postgres does not take it.
     pub async fn renew(&self, replica: Uuid, lease: Duration) -> Result<bool, StoreError> {
+        let _timed = timed("renew");
         let renewed = sqlx::query!(
             r#"
             update replica set lease_until = now() + $2::bigint * interval '1 microsecond'
@@ -107,6 +109,7 @@ impl Store {
     /// # Errors
     /// [`StoreError`]: then its lease ends by itself.
     pub async fn leave(&self, replica: Uuid) -> Result<(), StoreError> {
+        let _timed = timed("leave");
         let mut transaction = self.pool.begin().await?;
         sqlx::query!("update lane set owner = null where owner = $1", replica)
             .execute(&mut *transaction)
@@ -121,6 +124,7 @@ impl Store {
     /// # Errors
     /// [`StoreError`] when Postgres does not take it.
     pub async fn forget_dead_replicas(&self) -> Result<(), StoreError> {
+        let _timed = timed("forget_dead_replicas");
         sqlx::query!("delete from replica where lease_until < now() - interval '1 day'")
             .execute(&self.pool)
             .await?;
@@ -132,6 +136,7 @@ impl Store {
     /// # Errors
     /// [`StoreError`] when Postgres cannot say.
     pub async fn membership(&self) -> Result<Membership, StoreError> {
+        let _timed = timed("membership");
         let live = sqlx::query!(
             "select replica_id, role from replica where lease_until > now() order by replica_id"
         )
@@ -154,6 +159,7 @@ impl Store {
     /// # Errors
     /// [`StoreError`]: then no lane changed hands, or the answer was lost.
     pub async fn hand_over(&self, lanes: &[LaneOwner], to: Option<Uuid>) -> Result<Vec<Lane>, StoreError> {
+        let _timed = timed("hand_over");
         let changed = sqlx::query_scalar!(
             r#"
             with wanted as (

@@ -9,6 +9,7 @@ use crate::{
     batch::BatchNumber,
     device::{DeviceId, EnvironmentId, UserId},
     job::{Job, JobId, State},
+    telemetry::metrics::timed,
 };
 
 /// Which jobs to list: every filter that is set must hold.
@@ -99,6 +100,7 @@ impl Store {
         size: usize,
         from: Option<PageToken>,
     ) -> Result<JobPage, StoreError> {
+        let _timed = timed("list_jobs");
         let mut after = from.map_or(Uuid::max(), |token| token.after);
         let mut jobs = Vec::new();
         let mut examined = 0;

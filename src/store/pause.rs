@@ -7,6 +7,7 @@ use super::{Store, StoreError, column};
 use crate::{
     device::{EnvironmentId, Lane},
     environment::Pause,
+    telemetry::metrics::timed,
 };
 
 /// What an operator has stopped.
@@ -38,6 +39,7 @@ impl Store {
         by: &str,
         reason: &str,
     ) -> Result<(), StoreError> {
+        let _timed = timed("pause_environment");
         sqlx::query!(
             r#"
             insert into environment (lane, environment_id, paused_at, paused_by, pause_reason)
@@ -61,6 +63,7 @@ impl Store {
     /// # Errors
     /// As [`Store::pause_environment`].
     pub async fn resume_environment(&self, environment: EnvironmentId) -> Result<(), StoreError> {
+        let _timed = timed("resume_environment");
         sqlx::query!(
             r#"
             update environment set paused_at = null, paused_by = null, pause_reason = null
@@ -79,6 +82,7 @@ impl Store {
     /// # Errors
     /// As [`Store::pause_environment`].
     pub async fn pause_everything(&self, by: &str, reason: &str) -> Result<(), StoreError> {
+        let _timed = timed("pause_everything");
         sqlx::query!(
             r#"
             insert into global_pause (only_row, paused_at, paused_by, pause_reason) values (true, now(), $1, $2)
@@ -99,6 +103,7 @@ impl Store {
     /// # Errors
     /// As [`Store::pause_environment`].
     pub async fn resume_everything(&self) -> Result<(), StoreError> {
+        let _timed = timed("resume_everything");
         sqlx::query!(
             r#"
             update global_pause set paused_at = null, paused_by = null, pause_reason = null
@@ -115,6 +120,7 @@ impl Store {
     /// # Errors
     /// [`StoreError`] when Postgres cannot say.
     pub async fn find_global_pause(&self) -> Result<Option<Pause>, StoreError> {
+        let _timed = timed("find_global_pause");
         Ok(self.find_pauses(&[]).await?.everything)
     }
 
@@ -123,6 +129,7 @@ impl Store {
     /// # Errors
     /// [`StoreError`] when Postgres cannot say.
     pub async fn find_pauses(&self, lanes: &[Lane]) -> Result<Pauses, StoreError> {
+        let _timed = timed("find_pauses");
         let rows = sqlx::query!(
             r#"
             select null::uuid as environment_id, paused_at as "at!", paused_by as "by!", pause_reason as "reason!"

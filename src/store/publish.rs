@@ -3,7 +3,7 @@
 use uuid::Uuid;
 
 use super::{Store, StoreError, column, stored_count};
-use crate::environment::Status;
+use crate::{environment::Status, telemetry::metrics::timed};
 
 impl Store {
     /// Publishes how environments stand, each at most once in a call, in the name of the replica that sends for them. Lost,
@@ -12,6 +12,7 @@ impl Store {
     /// # Errors
     /// [`StoreError`] when Postgres does not take it.
     pub async fn publish_status(&self, owner: Uuid, statuses: &[Status]) -> Result<(), StoreError> {
+        let _timed = timed("publish_status");
         sqlx::query!(
             r#"
             insert into environment_status (lane, environment_id, owner, published_at, rate_limit, effective_rate,

@@ -9,6 +9,7 @@ use super::{Store, StoreError, StoredFailure, between, count, keys, packed::unpa
 use crate::{
     device::{DeviceRef, Snapshot},
     job::{Attempt, Job, JobId, Phase, Priority, State, Turn, Wait},
+    telemetry::metrics::timed,
 };
 
 /// The device as PingOne last described it to this service.
@@ -35,6 +36,7 @@ impl Store {
     /// # Errors
     /// [`StoreError`] when Postgres cannot say.
     pub async fn find_jobs(&self, ids: &[JobId]) -> Result<Vec<Job>, StoreError> {
+        let _timed = timed("find_jobs");
         let (lanes, uuids) = keys(ids, |id| *id);
         let rows = sqlx::query_as!(
             Row,
@@ -115,6 +117,7 @@ impl Store {
     /// # Errors
     /// [`StoreError`] when Postgres cannot say.
     pub async fn find_job(&self, id: JobId) -> Result<Option<Job>, StoreError> {
+        let _timed = timed("find_job");
         Ok(self.find_jobs(&[id]).await?.pop())
     }
 
@@ -123,6 +126,7 @@ impl Store {
     /// # Errors
     /// [`StoreError`] when Postgres cannot say.
     pub async fn find_attempts(&self, id: JobId) -> Result<Vec<Attempt>, StoreError> {
+        let _timed = timed("find_attempts");
         let rows = sqlx::query!(
             r#"
             select run, number, read, started_at, duration_us, error_reason, error_message, http_status, pingone_code,
@@ -163,6 +167,7 @@ impl Store {
     /// # Errors
     /// [`StoreError`] when Postgres cannot say.
     pub async fn find_turn(&self, id: JobId, at_most: u32) -> Result<Option<Turn>, StoreError> {
+        let _timed = timed("find_turn");
         let row = sqlx::query!(
             r#"
             select s.effective_rate as "rate?", least(s.current_rate, s.effective_rate) as "used?",
@@ -196,6 +201,7 @@ impl Store {
     /// # Errors
     /// [`StoreError`] when Postgres cannot say.
     pub async fn find_progress(&self, ids: &[JobId]) -> Result<Vec<Progress>, StoreError> {
+        let _timed = timed("find_progress");
         let (lanes, uuids) = keys(ids, |id| *id);
         let rows = sqlx::query!(
             r#"
@@ -235,6 +241,7 @@ impl Store {
     /// # Errors
     /// [`StoreError`] when Postgres cannot say.
     pub async fn find_device(&self, device: &DeviceRef) -> Result<Option<DeviceView>, StoreError> {
+        let _timed = timed("find_device");
         if device.is_every() {
             return Ok(None);
         }

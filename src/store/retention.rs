@@ -6,7 +6,7 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::{Store, StoreError, column, micros};
-use crate::device::Lane;
+use crate::{device::Lane, telemetry::metrics::timed};
 
 /// A slice of a lane's jobs, in the order of their ids, which is that of their age.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,6 +29,7 @@ impl Store {
     /// # Errors
     /// [`StoreError`] when Postgres cannot say.
     pub async fn find_retention_floor(&self, keep: Duration) -> Result<Uuid, StoreError> {
+        let _timed = timed("find_retention_floor");
         let before = sqlx::query_scalar!(
             r#"select now() - $1::bigint * interval '1 microsecond' as "before!""#,
             micros(keep)
@@ -50,6 +51,7 @@ impl Store {
         floor: Uuid,
         limit: u32,
     ) -> Result<OldJobs, StoreError> {
+        let _timed = timed("find_old_jobs");
         let ids = sqlx::query_scalar!(
             "select job_id from job where lane = $1 and job_id > $2 and job_id < $3 order by job_id limit $4",
             lane.number(),
@@ -68,6 +70,7 @@ impl Store {
     /// # Errors
     /// [`StoreError`]: then none went, or all did and the answer was lost.
     pub async fn forget_jobs(&self, jobs: &OldJobs, keep: Duration) -> Result<u64, StoreError> {
+        let _timed = timed("forget_jobs");
         let mut transaction = self.pool.begin().await?;
         // A redrive locks its job too. One that holds the lock is not waited for: its job stays. One that comes later waits,
         // and then finds no job. The statement below sees all that was committed before the locks were had, so it can miss

@@ -6,7 +6,10 @@ use sqlx::PgConnection;
 use uuid::Uuid;
 
 use super::{LEASE, SEND_WINDOW, Store, StoreError, between, count, micros, stored_count};
-use crate::job::{Caller, JobId, State};
+use crate::{
+    job::{Caller, JobId, State},
+    telemetry::metrics::timed,
+};
 
 /// What a cancel met.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -68,6 +71,7 @@ impl Store {
     /// # Errors
     /// [`StoreError`]: then nothing changed, or the answer was lost; the same call again is harmless.
     pub async fn cancel(&self, id: JobId, caller: &Caller, reason: &str) -> Result<Cancelled, StoreError> {
+        let _timed = timed("cancel");
         let (lane, uuid) = (id.lane().number(), id.as_uuid());
         let mut transaction = self.pool.begin().await?;
         let ready = sqlx::query!(
@@ -142,6 +146,7 @@ impl Store {
     /// # Errors
     /// [`StoreError`]: then nothing changed, or the answer was lost; the same call again is harmless where it names the run.
     pub async fn redrive(&self, wish: &Redrive) -> Result<Redriven, StoreError> {
+        let _timed = timed("redrive");
         let (lane, uuid) = (wish.id.lane().number(), wish.id.as_uuid());
         let begun_before = |run: u32| wish.expected_run.is_some_and(|expected| run == expected + 1);
         let mut transaction = self.pool.begin().await?;

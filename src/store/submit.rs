@@ -6,7 +6,10 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::{Store, StoreError, column, keys, micros};
-use crate::job::{JobId, NewJob};
+use crate::{
+    job::{JobId, NewJob},
+    telemetry::metrics::timed,
+};
 
 /// A job to record, and whether its first attempt is claimed with it.
 #[derive(Debug, Clone)]
@@ -34,6 +37,7 @@ impl Store {
     /// # Errors
     /// [`StoreError`]: then none of them is recorded, or all are and the answer was lost; the same call again settles it.
     pub async fn submit(&self, group: &[Submission]) -> Result<Vec<Recorded>, StoreError> {
+        let _timed = timed("submit");
         let (lanes, ids) = keys(group, |entry| entry.job.id);
         let environments = column(group, |entry| entry.job.device.environment.as_uuid());
         let fresh = sqlx::query!(

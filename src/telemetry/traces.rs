@@ -17,7 +17,6 @@ use tracing::{Level, Span, Subscriber};
 use tracing_opentelemetry::OpenTelemetrySpanExt as _;
 use tracing_subscriber::{Layer, filter::filter_fn, registry::LookupSpan};
 
-const SERVICE: &str = "pingone-unblock";
 const TRACE_PARENT: &str = "traceparent";
 /// Spans of this crate only: those of the exporter's own connection would make more spans without end.
 const OWN_TARGET: &str = "pingone_unblock";
@@ -38,21 +37,18 @@ impl Traces {
     /// What the `OTEL_*` variables ask for. An exporter's headers, timeout and the like it reads itself.
     #[must_use]
     pub fn from_variables(variable: impl Fn(&str) -> Option<String>) -> Self {
-        let set =
-            |name| variable(name).map(|value| value.trim().to_owned()).filter(|value| !value.is_empty());
-        if set("OTEL_SDK_DISABLED").is_some_and(|value| value.eq_ignore_ascii_case("true")) {
-            return Self::Disabled;
+        match super::endpoint(variable, "TRACES") {
+            super::Endpoint::Disabled => Self::Disabled,
+            super::Endpoint::Nowhere => Self::Kept,
+            super::Endpoint::At(address) => Self::Sent(address),
         }
-        if set("OTEL_TRACES_EXPORTER").is_some_and(|value| value == "none") {
-            return Self::Kept;
-        }
-        set("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
-            .or_else(|| set("OTEL_EXPORTER_OTLP_ENDPOINT"))
-            .map_or(Self::Kept, Self::Sent)
     }
 
-    pub(super) fn provider(&self) -> Result<Option<SdkTracerProvider>, ExporterBuildError> {
-        let provider = SdkTracerProvider::builder().with_resource(resource());
+    pub(super) fn provider(
+        &self,
+        resource: Resource,
+    ) -> Result<Option<SdkTracerProvider>, ExporterBuildError> {
+        let provider = SdkTracerProvider::builder().with_resource(resource);
         Ok(match self {
             Self::Disabled => None,
             Self::Kept => Some(provider.build()),
@@ -68,22 +64,12 @@ impl Traces {
     }
 }
 
-/// What the `OTEL_*` variables say of this process; its name unless they give one.
-fn resource() -> Resource {
-    let said = Resource::builder().build();
-    let name = said.get(&"service.name".into()).map(|name| name.to_string());
-    match name {
-        Some(name) if !name.starts_with("unknown_service") => said,
-        _ => Resource::builder().with_service_name(SERVICE).build(),
-    }
-}
-
 pub(super) fn layer<S>(provider: &SdkTracerProvider) -> impl Layer<S> + use<S>
 where
     S: Subscriber + for<'span> LookupSpan<'span>,
 {
     let own = filter_fn(|about| about.target().starts_with(OWN_TARGET) && *about.level() <= Level::INFO);
-    tracing_opentelemetry::layer().with_tracer(provider.tracer(SERVICE)).with_filter(own)
+    tracing_opentelemetry::layer().with_tracer(provider.tracer(super::SERVICE)).with_filter(own)
 }
 
 /// The current span's W3C `traceparent`, to keep with a job or send along; nothing where no span has a context.

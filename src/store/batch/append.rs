@@ -11,6 +11,7 @@ use crate::{
     device::{DeviceId, EnvironmentId},
     job::JobId,
     store::{Store, StoreError, column},
+    telemetry::metrics::timed,
 };
 
 /// Why rows or a seal were not taken. Nothing was recorded.
@@ -93,6 +94,7 @@ impl Store {
         offset: u64,
         targets: &[Target],
     ) -> Result<Result<Appended, Unfit>, StoreError> {
+        let _timed = timed("append_targets");
         let mut transaction = self.pool.begin().await?;
         let Some(standing) = lock(&mut transaction, key).await? else { return Ok(Err(Unfit::Unknown)) };
         if upload.is_some_and(|upload| upload != standing.upload) {
@@ -136,6 +138,7 @@ impl Store {
         upload: Option<i64>,
         rows: u64,
     ) -> Result<Result<(), Unfit>, StoreError> {
+        let _timed = timed("seal_batch");
         let mut transaction = self.pool.begin().await?;
         let Some(standing) = lock(&mut transaction, key).await? else { return Ok(Err(Unfit::Unknown)) };
         if upload.is_some_and(|upload| upload != standing.upload) {

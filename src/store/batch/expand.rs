@@ -12,6 +12,7 @@ use crate::{
     device::DeviceId,
     job::{JobId, Reason},
     store::{Store, StoreError, Succeeded, column, micros, packed::pack, stored_count, stored_status},
+    telemetry::metrics::timed,
 };
 
 /// A blocked device of the user.
@@ -42,6 +43,7 @@ impl Store {
         flow: i64,
         found: &[Found],
     ) -> Result<Option<OffsetDateTime>, StoreError> {
+        let _timed = timed("expand");
         let lane = lookup.claim.id.lane();
         let Some(number) = BatchNumber::of_flow(flow) else { return Ok(None) };
         let key = BatchKey { lane, number };

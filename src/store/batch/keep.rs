@@ -7,6 +7,7 @@ use crate::{
     batch::{Batch, BatchNumber, Judgement, State},
     device::Lane,
     store::{Store, StoreError, column, micros},
+    telemetry::metrics::timed,
 };
 
 /// What the owner says of a batch.
@@ -26,6 +27,7 @@ impl Store {
     /// # Errors
     /// [`StoreError`]: then nothing was folded, or all was and the answer was lost.
     pub async fn fold_batches(&self, lanes: &[Lane]) -> Result<HashMap<BatchKey, u64>, StoreError> {
+        let _timed = timed("fold_batches");
         let folded = sqlx::query!(
             r#"
             with gone as (
@@ -68,6 +70,7 @@ impl Store {
     /// # Errors
     /// [`StoreError`] when Postgres cannot say.
     pub async fn find_open_batches(&self, lanes: &[Lane]) -> Result<Vec<Batch>, StoreError> {
+        let _timed = timed("find_open_batches");
         let keys = sqlx::query!(
             "select lane, number from batch where lane = any($1) and completed_at is null",
             &column(lanes, |lane| lane.number()),
@@ -89,6 +92,7 @@ impl Store {
     /// # Errors
     /// [`StoreError`] when Postgres cannot say.
     pub async fn flow_waits(&self, batch: &Batch, flow: i64) -> Result<bool, StoreError> {
+        let _timed = timed("flow_waits");
         let waits = sqlx::query_scalar!(
             r#"
             select exists (
@@ -109,6 +113,7 @@ impl Store {
     /// # Errors
     /// [`StoreError`]: then it is recorded or not; it is judged again.
     pub async fn record_judgement(&self, batch: &Batch, judgement: &Judgement) -> Result<bool, StoreError> {
+        let _timed = timed("record_judgement");
         let recorded = sqlx::query!(
             r#"
             update batch set state = $4, state_reason = $5, revision = revision + 1,
@@ -133,6 +138,7 @@ impl Store {
     /// # Errors
     /// [`StoreError`] when Postgres does not take it; it is said again.
     pub async fn publish_batches(&self, published: &[Published]) -> Result<(), StoreError> {
+        let _timed = timed("publish_batches");
         sqlx::query!(
             r#"
             update batch set current_rate = t.current_rate, running = t.running, published_at = now()
@@ -155,6 +161,7 @@ impl Store {
     /// # Errors
     /// [`StoreError`]: then none went, or all did and the answer was lost.
     pub async fn forget_batches(&self, lane: Lane, keep: Duration) -> Result<u64, StoreError> {
+        let _timed = timed("forget_batches");
         let old = sqlx::query_scalar!(
             r#"
             select number from batch

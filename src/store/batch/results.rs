@@ -9,6 +9,7 @@ use crate::{
     device::{DeviceId, DeviceRef, EnvironmentId, Snapshot},
     job::{Failure, JobId, State},
     store::{Store, StoreError, StoredFailure, count, packed::unpack},
+    telemetry::metrics::timed,
 };
 
 /// A place in a batch: a row's offset, and which of its devices.
@@ -91,6 +92,7 @@ impl Store {
         from: Place,
         at_most: u32,
     ) -> Result<Vec<TargetRow>, StoreError> {
+        let _timed = timed("find_target_rows");
         let rows = sqlx::query_as!(
             Row,
             r#"

@@ -7,6 +7,7 @@ use crate::{
     batch::State,
     job::{Caller, JobId},
     store::{Store, StoreError, count},
+    telemetry::metrics::timed,
 };
 
 /// Jobs given new attempts, or cancelled, by one statement.
@@ -35,6 +36,7 @@ impl Store {
         to: State,
         reason: &str,
     ) -> Result<bool, StoreError> {
+        let _timed = timed("move_batch");
         let from: Vec<i16> = from.iter().map(|state| state.number()).collect();
         let moved = sqlx::query!(
             r#"
@@ -57,6 +59,7 @@ impl Store {
     /// # Errors
     /// [`StoreError`]: then nothing changed, or the answer was lost; the same call again is harmless.
     pub async fn resume_batch(&self, key: BatchKey) -> Result<bool, StoreError> {
+        let _timed = timed("resume_batch");
         // What its canary has left is none any more once all of it has a result.
         let resumed = sqlx::query!(
             r#"
@@ -99,6 +102,7 @@ impl Store {
         flow: i64,
         after: (time::OffsetDateTime, JobId),
     ) -> Result<(Vec<JobId>, Option<(time::OffsetDateTime, JobId)>), StoreError> {
+        let _timed = timed("cancel_step");
         let mut transaction = self.pool.begin().await?;
         let waiting = sqlx::query!(
             r#"
@@ -166,6 +170,7 @@ impl Store {
     /// # Errors
     /// [`StoreError`]: then nothing changed, or the answer was lost; the same call again is harmless.
     pub async fn begin_retry(&self, key: BatchKey) -> Result<bool, StoreError> {
+        let _timed = timed("begin_retry");
         let begun = sqlx::query!(
             r#"
             with delta as (
@@ -201,6 +206,7 @@ impl Store {
         from: Place,
         wish: &RetryWish<'_>,
     ) -> Result<(u32, Option<Place>), StoreError> {
+        let _timed = timed("retry_step");
         let page = sqlx::query!(
             r#"
             select target_offset, sub, job_id as "job_id?", duplicate from batch_target

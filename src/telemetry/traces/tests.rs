@@ -21,7 +21,7 @@ fn headers() -> Result<http::HeaderMap, Box<dyn Error>> {
 
 /// Runs `act` where spans have contexts as `traces` asks for.
 fn within<T>(traces: &Traces, act: impl FnOnce() -> T) -> Result<T, ExporterBuildError> {
-    let provider = traces.provider()?;
+    let provider = traces.provider(Resource::builder_empty().build())?;
     let subscriber = tracing_subscriber::registry().with(provider.as_ref().map(layer));
     Ok(tracing::subscriber::with_default(subscriber, act))
 }
@@ -88,7 +88,7 @@ fn without_traces_there_is_no_context() -> Outcome {
 async fn a_collector_that_does_not_answer_holds_up_nothing() -> Outcome {
     let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
     let traces = Traces::Sent(format!("http://{}", silent.local_addr()?));
-    let provider = traces.provider()?.ok_or("nothing is sent")?;
+    let provider = traces.provider(Resource::builder_empty().build())?.ok_or("nothing is sent")?;
     let began = Instant::now();
     let subscriber = tracing_subscriber::registry().with(layer(&provider));
     tracing::subscriber::with_default(subscriber, || {
@@ -96,7 +96,7 @@ async fn a_collector_that_does_not_answer_holds_up_nothing() -> Outcome {
             tracing::info_span!("call").in_scope(|| {});
         }
     });
-    Telemetry { provider: Some(provider) }.shutdown(Duration::from_millis(200)).await;
+    Telemetry { provider: Some(provider), meters: None }.shutdown(Duration::from_millis(200)).await;
     assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
     Ok(())
 }
@@ -105,6 +105,10 @@ async fn a_collector_that_does_not_answer_holds_up_nothing() -> Outcome {
 async fn a_collector_over_https_needs_nothing_more() -> Outcome {
     // The process's provider, as main installs it; another test may have been first.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-    assert!(Traces::Sent("https://collector.example.com:4317".to_owned()).provider()?.is_some());
+    assert!(
+        Traces::Sent("https://collector.example.com:4317".to_owned())
+            .provider(Resource::builder_empty().build())?
+            .is_some()
+    );
     Ok(())
 }

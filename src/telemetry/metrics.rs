@@ -1,0 +1,147 @@
+//! What is counted and measured: instruments of the whole process, pushed over OTLP where a collector is named and shown to
+//! Prometheus on the admin port, from the same instruments. Where nothing reads them they cost next to nothing.
+
+mod calls;
+mod jobs;
+mod label;
+mod postgres;
+mod process;
+mod replica;
+mod requests;
+mod upstream;
+
+use std::sync::OnceLock;
+
+use opentelemetry::{InstrumentationScope, metrics::Meter};
+use opentelemetry_otlp::{
+    ExporterBuildError, MetricExporter, WithExportConfig as _, WithTonicConfig as _,
+    tonic_types::transport::ClientTlsConfig,
+};
+use opentelemetry_sdk::{
+    Resource,
+    metrics::{PeriodicReader, SdkMeterProvider},
+};
+use opentelemetry_semantic_conventions::SCHEMA_URL;
+use prometheus::{Encoder as _, Registry, TextEncoder};
+
+pub use calls::Call;
+pub use label::Priority;
+pub use postgres::{Connections, timed};
+pub use requests::{End, Request};
+pub use upstream::{Cause, Environment};
+
+/// Where metrics go beside the admin port.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Metrics {
+    /// Nothing is measured; the admin port has nothing to show.
+    Disabled,
+    /// To whoever asks on the admin port.
+    #[default]
+    Shown,
+    /// There, and to the collector at this address, over gRPC.
+    Sent(String),
+}
+
+/// Every instrument of this process.
+#[derive(Debug)]
+pub struct Instruments {
+    /// Calls to this service.
+    pub calls: calls::Calls,
+    /// Requests to PingOne.
+    pub requests: requests::Requests,
+    /// Statements and connections.
+    pub postgres: postgres::Postgres,
+    /// Jobs, attempts and batches.
+    pub jobs: jobs::Jobs,
+    /// How the environments stand that this replica sends for.
+    pub upstream: upstream::Upstream,
+    /// This replica among the others.
+    pub replica: replica::Replica,
+}
+
+/// The instruments. Those asked for before [`init`](super::init) measure nothing.
+pub fn metrics() -> &'static Instruments {
+    static INSTRUMENTS: OnceLock<Instruments> = OnceLock::new();
+    INSTRUMENTS.get_or_init(|| {
+        let scope = InstrumentationScope::builder(super::SERVICE)
+            .with_version(env!("CARGO_PKG_VERSION"))
+            .with_schema_url(SCHEMA_URL)
+            .build();
+        Instruments::new(&opentelemetry::global::meter_with_scope(scope))
+    })
+}
+
+impl Instruments {
+    fn new(meter: &Meter) -> Self {
+        process::observe(meter);
+        Self {
+            calls: calls::Calls::new(meter),
+            requests: requests::Requests::new(meter),
+            postgres: postgres::Postgres::new(meter),
+            jobs: jobs::Jobs::new(meter),
+            upstream: upstream::Upstream::new(meter),
+            replica: replica::Replica::new(meter),
+        }
+    }
+}
+
+fn count(of: usize) -> u64 {
+    u64::try_from(of).unwrap_or(u64::MAX)
+}
+
+/// What the admin port shows.
+static SHOWN: OnceLock<Registry> = OnceLock::new();
+
+/// All metrics as Prometheus reads them; nothing where nothing is measured.
+#[must_use]
+pub fn exposition() -> Option<String> {
+    let mut text = Vec::new();
+    TextEncoder::new().encode(&SHOWN.get()?.gather(), &mut text).ok()?;
+    String::from_utf8(text).ok()
+}
+
+impl Metrics {
+    /// What the `OTEL_*` variables ask for. An exporter's headers, timeout, interval and the like it reads itself.
+    #[must_use]
+    pub fn from_variables(variable: impl Fn(&str) -> Option<String>) -> Self {
+        match super::endpoint(variable, "METRICS") {
+            super::Endpoint::Disabled => Self::Disabled,
+            super::Endpoint::Nowhere => Self::Shown,
+            super::Endpoint::At(address) => Self::Sent(address),
+        }
+    }
+
+    /// Starts to measure for the whole process.
+    pub(super) fn start(
+        &self,
+        resource: Resource,
+    ) -> Result<Option<SdkMeterProvider>, super::TelemetryError> {
+        if *self == Self::Disabled {
+            return Ok(None);
+        }
+        let registry = Registry::new();
+        // The scope is the same for all: it would be three labels more on every line.
+        let shown = opentelemetry_prometheus::exporter()
+            .with_registry(registry.clone())
+            .scope_info_enabled(false)
+            .build()?;
+        let mut provider = SdkMeterProvider::builder().with_resource(resource).with_reader(shown);
+        if let Self::Sent(endpoint) = self {
+            provider = provider.with_reader(PeriodicReader::builder(exporter(endpoint)?).build());
+        }
+        let provider = provider.build();
+        opentelemetry::global::set_meter_provider(provider.clone());
+        let _ = SHOWN.set(registry);
+        // Their gauges are there from the start.
+        metrics();
+        Ok(Some(provider))
+    }
+}
+
+fn exporter(endpoint: &str) -> Result<MetricExporter, ExporterBuildError> {
+    MetricExporter::builder()
+        .with_tonic()
+        .with_endpoint(endpoint)
+        .with_tls_config(ClientTlsConfig::new().with_enabled_roots())
+        .build()
+}

@@ -1,0 +1,130 @@
+//! Jobs from their acceptance to their end, attempts, and batches.
+
+use std::time::Duration;
+
+use opentelemetry::{
+    KeyValue,
+    metrics::{Counter, Histogram, Meter},
+};
+
+use super::count;
+use super::label::{CAUSE, DISPOSITION, Environments, OUTCOME, Priority, REASON, STATE};
+use crate::device::EnvironmentId;
+
+/// From what a person does not notice to what nobody waits for; 30 s and 5 min are where promises end.
+const SECONDS: [f64; 16] =
+    [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 900.0, 3600.0];
+
+/// Jobs, attempts and batches.
+#[derive(Debug)]
+pub struct Jobs {
+    accepted: Counter<u64>,
+    finished: Counter<u64>,
+    duration: Histogram<f64>,
+    time_to_send: Histogram<f64>,
+    attempts: Counter<u64>,
+    lapsed: Counter<u64>,
+    rows: Counter<u64>,
+    paused: Counter<u64>,
+    purged: Counter<u64>,
+    environments: Environments,
+}
+
+impl Jobs {
+    pub(super) fn new(meter: &Meter) -> Self {
+        let counter = |name, unit, description| {
+            meter.u64_counter(name).with_unit(unit).with_description(description).build()
+        };
+        let seconds = |name, description| {
+            meter
+                .f64_histogram(name)
+                .with_unit("s")
+                .with_description(description)
+                .with_boundaries(SECONDS.to_vec())
+                .build()
+        };
+        Self {
+            accepted: counter("unblock.jobs.accepted", "{job}", "Jobs recorded, or found recorded before"),
+            finished: counter("unblock.jobs.finished", "{job}", "Jobs that ended, by how and why"),
+            duration: seconds("unblock.job.duration", "From the request, or redrive, of a job to its end"),
+            time_to_send: seconds(
+                "unblock.job.time_to_send",
+                "From when a job was due to the start of its request",
+            ),
+            attempts: counter("unblock.attempts", "{attempt}", "Attempts that ended, by what came of them"),
+            lapsed: counter("unblock.leases.lapsed", "{claim}", "Claims of a replica that did not end them"),
+            rows: counter("unblock.batch.rows", "{row}", "Rows of batches that were sent to us"),
+            paused: counter("unblock.batches.paused", "{batch}", "Batches that were paused, by what"),
+            purged: counter("unblock.purged.rows", "{row}", "Jobs forgotten after their retention time"),
+            environments: Environments::default(),
+        }
+    }
+
+    /// So many jobs were recorded now, or had been before.
+    pub fn accepted(&self, priority: Priority, created: bool, jobs: usize) {
+        let disposition = if created { "created" } else { "repeated" };
+        self.accepted.add(count(jobs), &[priority.label(), KeyValue::new(DISPOSITION, disposition)]);
+    }
+
+    /// So many jobs ended in this state, for this reason of the contract or none.
+    pub fn finished(
+        &self,
+        priority: Priority,
+        state: &'static str,
+        reason: Option<&'static str>,
+        jobs: usize,
+    ) {
+        if jobs > 0 {
+            let why = KeyValue::new(REASON, reason.unwrap_or("NONE"));
+            self.finished.add(count(jobs), &[priority.label(), KeyValue::new(STATE, state), why]);
+        }
+    }
+
+    /// A job ended that long after it was asked for.
+    pub fn lasted(&self, priority: Priority, state: &'static str, duration: Duration) {
+        self.duration.record(duration.as_secs_f64(), &[priority.label(), KeyValue::new(STATE, state)]);
+    }
+
+    /// The request of a job starts that long after it was due.
+    pub fn sent(&self, priority: Priority, after: Duration) {
+        self.time_to_send.record(after.as_secs_f64(), &[priority.label()]);
+    }
+
+    /// An attempt ended: `request` says what was asked, `outcome` is `ok` or a reason of the contract.
+    pub fn attempted(
+        &self,
+        environment: EnvironmentId,
+        priority: Priority,
+        request: &'static str,
+        outcome: &'static str,
+    ) {
+        let about = [
+            self.environments.label(environment),
+            priority.label(),
+            KeyValue::new("unblock.request", request),
+            KeyValue::new(OUTCOME, outcome),
+        ];
+        self.attempts.add(1, &about);
+    }
+
+    /// So many claims were taken over from a replica that had not ended them.
+    pub fn lapsed(&self, claims: usize) {
+        self.lapsed.add(count(claims), &[]);
+    }
+
+    /// So many rows of a batch came: for the first time, or again.
+    pub fn rows(&self, fresh: bool, rows: usize) {
+        let disposition = if fresh { "accepted" } else { "repeated" };
+        self.rows.add(count(rows), &[KeyValue::new(DISPOSITION, disposition)]);
+    }
+
+    /// A batch was paused.
+    pub fn batch_paused(&self, cause: &'static str) {
+        self.paused.add(1, &[KeyValue::new(CAUSE, cause)]);
+    }
+
+    /// So many jobs were forgotten after their retention time.
+    pub fn purged(&self, rows: u64) {
+        self.purged.add(rows, &[]);
+    }
+}

@@ -1,0 +1,111 @@
+//! Requests to PingOne, by the conventions for HTTP clients, and the tokens that they need.
+
+use std::time::Duration;
+
+use opentelemetry::{
+    KeyValue, Value,
+    metrics::{Counter, Gauge, Histogram, Meter},
+};
+use opentelemetry_semantic_conventions::{
+    attribute::{
+        ERROR_TYPE, HTTP_REQUEST_METHOD, HTTP_RESPONSE_STATUS_CODE, SERVER_ADDRESS, SERVER_PORT, URL_TEMPLATE,
+    },
+    metric::HTTP_CLIENT_REQUEST_DURATION,
+};
+
+use super::{calls::SECONDS, label::OUTCOME};
+
+/// Requests to PingOne.
+#[derive(Debug)]
+pub struct Requests {
+    duration: Histogram<f64>,
+    refreshes: Counter<u64>,
+    expires_in: Gauge<f64>,
+}
+
+/// What kind of request it is: made once for each address and reused.
+#[derive(Debug, Clone)]
+pub struct Request {
+    about: [KeyValue; 4],
+}
+
+/// How a request ended.
+#[derive(Debug, Clone, Copy)]
+pub enum End {
+    /// With this status.
+    Answered(u16),
+    /// Without an answer: `connect`, `broken` or `timeout`.
+    Lost(&'static str),
+}
+
+impl Request {
+    /// A request of that method and path to that server. The path is a template without ids.
+    #[must_use]
+    pub fn new(method: &'static str, server: &str, port: u16, template: &'static str) -> Self {
+        let server: std::sync::Arc<str> = server.into();
+        Self {
+            about: [
+                KeyValue::new(HTTP_REQUEST_METHOD, method),
+                KeyValue::new(SERVER_ADDRESS, Value::from(server)),
+                KeyValue::new(SERVER_PORT, i64::from(port)),
+                KeyValue::new(URL_TEMPLATE, template),
+            ],
+        }
+    }
+}
+
+impl Requests {
+    pub(super) fn new(meter: &Meter) -> Self {
+        Self {
+            duration: meter
+                .f64_histogram(HTTP_CLIENT_REQUEST_DURATION)
+                .with_unit("s")
+                .with_description("How long requests to PingOne took, with their answers")
+                .with_boundaries(SECONDS.to_vec())
+                .build(),
+            refreshes: meter
+                .u64_counter("unblock.token.refreshes")
+                .with_unit("{refresh}")
+                .with_description("Access tokens asked for, by what came of it")
+                .build(),
+            expires_in: meter
+                .f64_gauge("unblock.token.expires_in")
+                .with_unit("s")
+                .with_description("How long the access token that was granted last lives, from its grant")
+                .build(),
+        }
+    }
+
+    /// A request ended.
+    pub fn ended(&self, request: &Request, end: End, after: Duration) {
+        let [method, server, port, template] = &request.about;
+        let (method, server, port, template) =
+            (method.clone(), server.clone(), port.clone(), template.clone());
+        let after = after.as_secs_f64();
+        let status = |status: u16| KeyValue::new(HTTP_RESPONSE_STATUS_CODE, i64::from(status));
+        match end {
+            End::Answered(code) if code < 400 => {
+                self.duration.record(after, &[method, server, port, template, status(code)]);
+            }
+            End::Answered(code) => {
+                let error = KeyValue::new(ERROR_TYPE, code.to_string());
+                self.duration.record(after, &[method, server, port, template, status(code), error]);
+            }
+            End::Lost(why) => {
+                self.duration
+                    .record(after, &[method, server, port, template, KeyValue::new(ERROR_TYPE, why)]);
+            }
+        }
+    }
+
+    /// A token was granted that lives so long.
+    pub fn granted(&self, life: Duration) {
+        self.refreshes.add(1, &[KeyValue::new(OUTCOME, "ok")]);
+        self.expires_in.record(life.as_secs_f64(), &[]);
+    }
+
+    /// No token was granted, for this reason of the contract.
+    pub fn not_granted(&self, reason: &'static str) {
+        self.refreshes.add(1, &[KeyValue::new(OUTCOME, reason)]);
+    }
+}
