@@ -111,7 +111,7 @@ fn every_command_in_the_documents_can_be_typed() -> Result<()> {
         let text = read(document)?.replace("\\\n#", "").replace("\\\n", "");
         for line in text.lines() {
             let line =
-                line.trim_start_matches(['#', '$', ' ']).trim_start_matches("docker compose exec service ");
+                line.trim_start_matches(['#', '$', ' ']).trim_start_matches("docker compose exec service-1 ");
             let Some(arguments) = line.strip_prefix("pingone-unblock ") else { continue };
             let arguments = arguments.split('#').next().unwrap_or_default().split_whitespace();
             let parsed = Cli::try_parse_from(std::iter::once("pingone-unblock").chain(arguments));
