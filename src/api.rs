@@ -9,6 +9,7 @@ mod device_service;
 mod environment_service;
 mod fields;
 mod job_service;
+mod measure;
 mod normalise;
 mod server;
 mod status;

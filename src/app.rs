@@ -14,6 +14,7 @@ use crate::{
     device::EnvironmentId,
     engine::{self, Engine, Routes},
     store::{Access, Role, Store, StoreError},
+    telemetry::metrics,
     watch::Watch,
 };
 
@@ -92,6 +93,8 @@ impl App {
     /// [`AppError`] when a setting cannot be used.
     pub async fn build(settings: Settings) -> Result<Self, AppError> {
         let store = Store::new(&settings.access)?;
+        let connections = store.clone();
+        metrics().postgres.watch_connections(move || connections.connections());
         let (role, grace) = (settings.engine.role, settings.engine.grace);
         let preparation = Preparation {
             migrate: settings.migrate,

@@ -13,7 +13,7 @@ use crate::{
     job::JobId,
 };
 
-pub use judge::{Judgement, judge};
+pub use judge::{Judgement, Pause, judge};
 
 /// Names a batch within its lane: even, and rising with the time it was made. Its jobs wait in two flows, the canary first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -12,6 +12,7 @@ mod complete;
 mod control;
 mod credential;
 mod desk;
+mod figures;
 mod flow;
 mod gate;
 mod gather;
@@ -261,6 +262,7 @@ impl Engine {
             helpers.spawn(keep::run(Arc::clone(&core)));
             helpers.spawn(licence::run(Arc::clone(&core)));
             helpers.spawn(publish::run(Arc::clone(&core)));
+            helpers.spawn(figures::run(Arc::clone(&core)));
         }
         let scheduling = self.role.sends().then(|| tokio::spawn(schedule::run(Arc::clone(&core))));
         let submitting = tokio::spawn(submit::run(Arc::clone(&core), self.submissions));

@@ -23,6 +23,7 @@ use tokio::time::Instant;
 use crate::{
     device::{DeviceRef, EnvironmentId, Snapshot, UserId},
     job::{Failure, JobId},
+    telemetry::metrics::Request,
 };
 
 use answer::{Call, classify, lost};
@@ -48,9 +49,30 @@ pub struct Client(Arc<Inner>);
 
 struct Inner {
     http: reqwest::Client,
+    kinds: Kinds,
     api: ApiPath,
     credential: Bearer,
     attempt_deadline: Duration,
+}
+
+/// What is asked of PingOne, as it is measured.
+struct Kinds {
+    unblock: Request,
+    read: Request,
+    list: Request,
+}
+
+impl Kinds {
+    fn new(api: &ApiPath) -> Self {
+        let (host, port) = api.server();
+        let device = "/environments/{environmentId}/users/{userId}/devices/{deviceId}";
+        let devices = "/environments/{environmentId}/users/{userId}/devices";
+        Self {
+            unblock: Request::new("POST", host, port, device),
+            read: Request::new("GET", host, port, device),
+            list: Request::new("GET", host, port, devices),
+        }
+    }
 }
 
 enum Bearer {
@@ -97,8 +119,12 @@ impl Client {
                 let endpoint = auth.token_endpoint(environment);
                 let http = http.clone();
                 let deadline = attempt_deadline;
+                let host = endpoint.host_str().unwrap_or_default();
+                let port = endpoint.port_or_known_default().unwrap_or_default();
+                let kind = Request::new("POST", host, port, "/{environmentId}/as/token");
                 Bearer::Granted(Tokens::new(Worker {
                     http,
+                    kind,
                     endpoint,
                     client_id,
                     client_secret,
@@ -107,7 +133,8 @@ impl Client {
                 }))
             }
         };
-        Ok(Self(Arc::new(Inner { http, api, credential, attempt_deadline })))
+        let kinds = Kinds::new(&api);
+        Ok(Self(Arc::new(Inner { http, kinds, api, credential, attempt_deadline })))
     }
 
     /// How long an attempt may take with everything in it.
@@ -202,11 +229,11 @@ impl Client {
         bearer: HeaderValue,
         deadline: Instant,
     ) -> Result<Response, Lost> {
-        let api = &self.0.api;
-        let (method, address) = match call {
-            Call::Unblock => (Method::POST, api.device(device)),
-            Call::Read => (Method::GET, api.device(device)),
-            Call::List => (Method::GET, api.devices(device.environment, device.user)),
+        let Inner { api, kinds, .. } = &*self.0;
+        let (method, address, kind) = match call {
+            Call::Unblock => (Method::POST, api.device(device), &kinds.unblock),
+            Call::Read => (Method::GET, api.device(device), &kinds.read),
+            Call::List => (Method::GET, api.devices(device.environment, device.user), &kinds.list),
         };
         let mut request = self.0.http.request(method, address);
         if call == Call::Unblock {
@@ -221,7 +248,7 @@ impl Client {
         if let Some(trace) = trace_parent.and_then(|text| HeaderValue::from_str(text).ok()) {
             request = request.header(TRACE_PARENT, trace);
         }
-        exchange(request, LARGEST_ANSWER, deadline).await
+        exchange(request, kind, LARGEST_ANSWER, deadline).await
     }
 }
 

@@ -27,7 +27,9 @@ use tonic_health::server::HealthReporter;
 use tower::{Service, ServiceExt};
 use tracing::Instrument as _;
 
-use super::{Services, deadline::DeadlineLayer, normalise::NormaliseLayer, status::ErrorReason};
+use super::{
+    Services, deadline::DeadlineLayer, measure::MeasureLayer, normalise::NormaliseLayer, status::ErrorReason,
+};
 use crate::{
     proto::{self, v1},
     telemetry,
@@ -127,7 +129,7 @@ impl Server {
             calls: Arc::new(Semaphore::new(self.options.concurrent_calls)),
         };
         let service = tonic_web::GrpcWebLayer::new();
-        let service = tower::Layer::layer(&service, NormaliseLayer(DeadlineLayer(limit)));
+        let service = tower::Layer::layer(&service, MeasureLayer::new(NormaliseLayer(DeadlineLayer(limit))));
         let service =
             service.map_request(|request: http::Request<hyper::body::Incoming>| request.map(Body::new));
         let service = TowerToHyperService::new(service);

@@ -5,12 +5,12 @@ use std::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use tokio_util::sync::CancellationToken;
 
-use crate::{api::Health, store::Store};
+use crate::{api::Health, store::Store, telemetry::metrics};
 
 const PING_EVERY: Duration = Duration::from_secs(1);
 
@@ -64,8 +64,10 @@ impl Readiness {
 pub(super) async fn watch(store: Store, readiness: Readiness, health: Health, stopped: CancellationToken) {
     let mut serving = None;
     while !stopped.is_cancelled() {
+        let began = Instant::now();
         let answer = store.ping().await;
         let answers = answer.is_ok();
+        metrics().postgres.looked(answers, began.elapsed());
         if serving != Some(answers) {
             readiness.set(answer.err().map(|error| error.to_string()));
             health.set(answers).await;

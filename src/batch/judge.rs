@@ -16,13 +16,24 @@ pub struct Judgement {
     pub state: State,
     /// Why, in one sentence.
     pub reason: String,
+    /// What had it paused, if it was.
+    pub pause: Option<Pause>,
+}
+
+/// What has a batch paused by itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pause {
+    /// Its canary is over.
+    Canary,
+    /// Too many fail.
+    Failures,
 }
 
 /// What becomes of `batch` now, if anything. `canary_waits`: jobs of its trial have no result yet.
 #[must_use]
 pub fn judge(batch: &Batch, canary_waits: bool) -> Option<Judgement> {
     let counts = &batch.counts;
-    let becomes = |state, reason: String| Some(Judgement { state, reason });
+    let becomes = |state, reason: String| Some(Judgement { state, reason, pause: None });
     let over = batch.sealed && counts.pending() == 0;
     match batch.state {
         State::Done | State::Cancelled => None,
@@ -33,8 +44,9 @@ pub fn judge(batch: &Batch, canary_waits: bool) -> Option<Judgement> {
             becomes(State::Cancelling, "its upload was not sealed and nothing came for 24 hours".to_owned())
         }
         State::Running => canary(batch, canary_waits)
-            .or_else(|| failing(batch))
-            .and_then(|reason| becomes(State::Paused, reason)),
+            .map(|reason| (Pause::Canary, reason))
+            .or_else(|| failing(batch).map(|reason| (Pause::Failures, reason)))
+            .map(|(pause, reason)| Judgement { state: State::Paused, reason, pause: Some(pause) }),
         State::Uploading | State::Paused => None,
     }
 }

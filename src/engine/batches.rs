@@ -7,6 +7,7 @@ use crate::{
     batch::{Batch, Header, State, Target},
     job::{Caller, Priority},
     store::{Appended, BatchKey, Opened, RetryWish, StoreError, TargetPlace, Unfit},
+    telemetry::metrics,
 };
 
 /// A batch that is being uploaded.
@@ -100,6 +101,9 @@ impl Control {
         let why = because("paused", caller, reason);
         let paused = self.0.store.move_batch(key(batch), &from, State::Paused, &why).await?;
         self.look_at_batches().await;
+        if paused {
+            metrics().jobs.batch_paused("operator");
+        }
         Ok(paused)
     }
 

@@ -6,10 +6,11 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 use time::OffsetDateTime;
 use tokio::{sync::mpsc, time::Instant};
 
-use super::{Core, desk::priority_of, gather::Groups, lookup, send::Attempt};
+use super::{Core, gather::Groups, lookup, send::Attempt};
 use crate::{
-    job::{self, Confirmed, JobId, Priority, State},
+    job::{self, Confirmed, JobId, Priority, Reason, State},
     store::{Ending, Failed, ReadFirst, StoreError, Succeeded, Unsent},
+    telemetry::metrics,
 };
 
 /// A finished attempt, the read that came before it, and what it holds until that is saved.
@@ -148,6 +149,7 @@ impl Group {
 
     /// Each part may be repeated: it is fenced, and finds its own traces.
     async fn save(&self, core: &Core, rng: &mut fastrand::Rng) -> Result<Saved, StoreError> {
+        metrics().postgres.carried("complete", self.len());
         let mut saved = Saved { ended: Vec::new(), endings: Vec::new(), answered: Vec::new() };
         if !self.reads.is_empty() {
             core.store.record_reads(&self.reads).await?;
@@ -180,6 +182,9 @@ impl Group {
         let (succeeded, attempts) = self.succeeded;
         for ((entry, attempt), ended) in succeeded.into_iter().zip(attempts).zip(saved.ended) {
             let (run, number) = (entry.claim.run, entry.claim.attempt);
+            if ended.is_some() {
+                count(&attempt, State::Succeeded, None);
+            }
             match ended {
                 Some(completed_at) if (run, number) == (1, 1) => {
                     core.watch.confirmed(entry.claim.id, || confirmed(entry, completed_at));
@@ -191,7 +196,10 @@ impl Group {
         let (failed, attempts) = self.failed;
         for ((entry, attempt), ending) in failed.iter().zip(attempts).zip(saved.endings) {
             let next = match ending {
-                Ending::Final(State::Failed | State::Cancelled | State::Expired | State::Succeeded) => {
+                Ending::Final(
+                    state @ (State::Failed | State::Cancelled | State::Expired | State::Succeeded),
+                ) => {
+                    count(&attempt, state, Some(entry.failure.reason));
                     Next::Over
                 }
                 Ending::Again { wait, due_at } => Next::Again { wait, due_at, sent: true },
@@ -216,6 +224,13 @@ impl Group {
         core.hints.returned(lost);
         core.wake.notify_one();
     }
+}
+
+/// A job ended with this attempt.
+fn count(attempt: &Attempt, state: State, reason: Option<Reason>) {
+    let priority = Priority::of_flow(attempt.job.flow);
+    metrics().jobs.finished(priority, state, reason, 1);
+    metrics().jobs.lasted(priority, state, attempt.job.requested.elapsed());
 }
 
 /// When each ended. Lookups of batches become a job for each device found.
@@ -283,7 +298,7 @@ fn answering_others(
     let mut board = core.board();
     let mut bulk_waits = |attempt: &Attempt| {
         let device = attempt.job.device;
-        priority_of(attempt.job.flow) == Priority::Interactive
+        Priority::of_flow(attempt.job.flow) == Priority::Interactive
             && !device.is_every()
             && (given_back.iter().any(|other| other.job.device == device)
                 || board.get_mut(device.environment).is_some_and(|desk| desk.knows_bulk()))

@@ -98,10 +98,6 @@ const fn index(priority: Priority) -> usize {
     }
 }
 
-pub(super) const fn priority_of(flow: i64) -> Priority {
-    if flow == 0 { Priority::Interactive } else { Priority::Bulk }
-}
-
 impl<A> Desk<A> {
     pub(super) fn new(limits: Limits, group: Option<Arc<str>>, now: Instant) -> Self {
         let mut desk = Self {
@@ -128,7 +124,7 @@ impl<A> Desk<A> {
 
     /// The flow of that number, which takes part from now on.
     pub(super) fn open_flow(&mut self, flow: i64) -> &mut Flow {
-        if priority_of(flow) == Priority::Bulk {
+        if Priority::of_flow(flow) == Priority::Bulk {
             self.bulk_turns.enter(flow);
         }
         // Whether a batch may be sent says who keeps batches.
@@ -311,6 +307,11 @@ impl<A> Desk<A> {
         self.ended.count(now);
     }
 
+    /// Requests that have started and not ended: interactive, bulk.
+    pub(super) const fn running(&self) -> [u32; 2] {
+        self.running
+    }
+
     /// Requests that have started and not ended.
     pub(super) fn in_flight(&self) -> u32 {
         self.running.iter().sum()
@@ -338,13 +339,13 @@ impl<A> Desk<A> {
     /// Whether more should be claimed now.
     pub(super) fn is_hungry(&mut self, now: Instant) -> bool {
         let waits = |flow: &Flow| flow.has_more() || flow.ripens().is_some_and(|at| at <= now);
-        let (interactive, bulk) = self.flows.iter().fold(
-            (false, false),
-            |(interactive, bulk), (flow, waiting)| match priority_of(*flow) {
-                Priority::Interactive => (interactive || waits(waiting), bulk),
-                Priority::Bulk => (interactive, bulk || waits(waiting)),
-            },
-        );
+        let (interactive, bulk) =
+            self.flows.iter().fold((false, false), |(interactive, bulk), (flow, waiting)| {
+                match Priority::of_flow(*flow) {
+                    Priority::Interactive => (interactive || waits(waiting), bulk),
+                    Priority::Bulk => (interactive, bulk || waits(waiting)),
+                }
+            });
         if !interactive && !bulk {
             return false;
         }

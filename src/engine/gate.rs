@@ -151,7 +151,8 @@ impl Gate {
 
     /// Whether nothing may start now although it had been allowed: a hold, an open circuit, a refusal or a pause came in between.
     pub(super) fn is_shut(&self, now: Instant) -> bool {
-        self.paused || now < self.hold_until || self.breaker.is_open() || self.credential.is_refused()
+        let Shut { paused, throttled, circuit_open, credential_refused } = self.stands(now);
+        paused || throttled || circuit_open || credential_refused
     }
 
     /// Whether what `started` may still be sent: nothing came in between that it is not itself to find out about.
@@ -256,6 +257,16 @@ impl Gate {
         }
     }
 
+    /// What keeps it waiting now.
+    pub(super) fn stands(&self, now: Instant) -> Shut {
+        Shut {
+            paused: self.paused,
+            throttled: now < self.hold_until,
+            circuit_open: self.breaker.is_open(),
+            credential_refused: self.credential.is_refused(),
+        }
+    }
+
     /// The rate after what PingOne taught; requests per second now.
     pub(super) fn rates(&mut self, now: Instant) -> (f64, f64) {
         self.refresh(now);
@@ -271,6 +282,15 @@ impl Gate {
             self.bucket.set_rate(rate);
         }
     }
+}
+
+/// What keeps an environment waiting, beside its rate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Shut {
+    pub(super) paused: bool,
+    pub(super) throttled: bool,
+    pub(super) circuit_open: bool,
+    pub(super) credential_refused: bool,
 }
 
 /// What had been shut and is open again.

@@ -6,9 +6,10 @@ use tokio::time::Instant;
 
 use super::{Core, send};
 use crate::{
-    batch::{Batch, BatchNumber, State, judge},
+    batch::{Batch, BatchNumber, Pause, State, judge},
     job::{JobId, Priority},
     store::{BatchKey, Published, StoreError},
+    telemetry::metrics,
 };
 
 /// A pause is honoured within a second of its commit, also where nobody hears of it.
@@ -103,10 +104,13 @@ pub(super) async fn keep(core: &Arc<Core>, rates: Option<&mut Rates>) -> Result<
         let Some(judgement) = judge(batch, waits) else { continue };
         if core.store.record_judgement(batch, &judgement).await? {
             let id = &batch.header.id;
+            judgement.pause.into_iter().for_each(|pause| metrics().jobs.batch_paused(cause(pause)));
             tracing::info!(batch.id = %id, state = ?judgement.state, why = judgement.reason, "a batch changed");
             batch.state = judgement.state;
         }
     }
+    let open = OPEN.map(|(state, name)| (name, batches.iter().filter(|batch| batch.state == state).count()));
+    metrics().replica.looks_after(open);
     apply(core, &batches);
     for batch in batches.iter().filter(|batch| batch.state == State::Cancelling) {
         cancel(core, batch).await?;
@@ -114,6 +118,21 @@ pub(super) async fn keep(core: &Arc<Core>, rates: Option<&mut Rates>) -> Result<
     match now_rates {
         Some(rates) => publish(core, &batches, &rates).await,
         None => Ok(()),
+    }
+}
+
+/// The states of a batch that is looked after, by name.
+const OPEN: [(State, &str); 4] = [
+    (State::Uploading, "uploading"),
+    (State::Running, "running"),
+    (State::Paused, "paused"),
+    (State::Cancelling, "cancelling"),
+];
+
+const fn cause(pause: Pause) -> &'static str {
+    match pause {
+        Pause::Canary => "canary",
+        Pause::Failures => "failures",
     }
 }
 

@@ -13,6 +13,7 @@ use super::Core;
 use crate::{
     device::{LANES, Lane},
     store::{LaneOwner, Membership, Role, Store, StoreError},
+    telemetry::metrics,
 };
 
 const LEASE: Duration = Duration::from_secs(5);
@@ -110,6 +111,7 @@ async fn run_once(core: &Arc<Core>, role: Role) -> Result<bool, StoreError> {
     let me = stay_alive(core, role).await?;
     let membership = core.store.membership().await?;
     core.lanes.state().alone = membership.replicas <= 1;
+    metrics().replica.sees(membership.replicas);
     if !role.sends() {
         return Ok(false);
     }
@@ -120,6 +122,7 @@ async fn run_once(core: &Arc<Core>, role: Role) -> Result<bool, StoreError> {
         let giving: BTreeSet<Lane> = plan.give.iter().map(|entry| entry.lane).collect();
         super::send::give_up(core, |lane| giving.contains(&lane)).await;
         let given = core.store.hand_over(&plan.give, None).await?;
+        metrics().replica.moved("given", given.len());
         tracing::info!(lanes = given.len(), "gave lanes to replicas with fewer");
         core.hints.lanes(given.into_iter());
     }
@@ -134,6 +137,7 @@ async fn run_once(core: &Arc<Core>, role: Role) -> Result<bool, StoreError> {
         state.owned = owned;
     }
     if !taken.is_empty() {
+        metrics().replica.moved("taken", taken.len());
         tracing::info!(lanes = taken.len(), "took lanes over");
     }
     Ok(!taken.is_empty())
@@ -159,6 +163,7 @@ async fn begin_life(core: &Core, role: Role, store: &Store) -> Result<Uuid, Stor
     let before = {
         let mut state = core.lanes.state();
         let before = state.until.take();
+        metrics().replica.moved("lost", state.owned.len());
         state.owned.clear();
         state.replica = replica;
         before

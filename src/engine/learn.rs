@@ -13,8 +13,9 @@ use super::{
 };
 use crate::{
     device::EnvironmentId,
-    job::{Failure, Reason, RetryHint},
+    job::{Failure, Priority, Reason, RetryHint},
     store::{Failed, ReadFirst, Succeeded},
+    telemetry::metrics::{Cause, metrics},
 };
 
 /// What an answer means for the job, and for its environment.
@@ -27,6 +28,7 @@ pub(super) fn conclude(
     let Asked { answer, started_at, duration, started, read } = asked;
     let (claim, device) = (attempt.claim, attempt.job.device);
     let environment = device.environment;
+    count(&attempt, read, answer.outcome.as_ref().err());
     match answer.outcome {
         Ok(snapshot) => {
             if read {
@@ -90,6 +92,18 @@ pub(super) fn conclude(
     }
 }
 
+/// A request of an attempt was answered, or failed.
+pub(super) fn count(attempt: &Attempt, read: bool, failure: Option<&Failure>) {
+    let device = attempt.job.device;
+    let request = match (device.is_every(), read) {
+        (true, _) => "list",
+        (false, true) => "read",
+        (false, false) => "unblock",
+    };
+    let priority = Priority::of_flow(attempt.job.flow);
+    metrics().jobs.attempted(device.environment, priority, request, failure.map(|failure| failure.reason));
+}
+
 #[derive(Default)]
 struct Lesson {
     hold: Option<Duration>,
@@ -120,6 +134,7 @@ fn learn(core: &Arc<Core>, attempt: &Attempt, failure: &mut Failure, started: St
     match failure.hint {
         RetryHint::Hold(asked) => {
             let limited = desk.gate.rate_limited(now, started, asked);
+            metrics().upstream.throttled(limited.wait);
             let group = desk.group.clone();
             let staged = desk.give_up();
             drop(board);
@@ -130,6 +145,9 @@ fn learn(core: &Arc<Core>, attempt: &Attempt, failure: &mut Failure, started: St
             Lesson { hold: Some(limited.wait), rate: limited.rate }
         }
         RetryHint::Credential => {
+            if !desk.gate.stands(now).credential_refused {
+                metrics().upstream.turned(Cause::CredentialRefused, true);
+            }
             let wait = desk.gate.credential_refused(now);
             let staged = desk.give_up();
             drop(board);
@@ -150,7 +168,7 @@ fn learn(core: &Arc<Core>, attempt: &Attempt, failure: &mut Failure, started: St
                 let staged = desk.give_up();
                 drop(board);
                 return_unsent(core, staged);
-                circuit_opened(core, device.environment, failure.message.clone(), wait);
+                circuit_opened(core, device.environment, failure.message.clone(), wait, started.probe);
             }
             Lesson::default()
         }
@@ -172,6 +190,7 @@ pub(super) fn shown(core: &Arc<Core>, environment: EnvironmentId) {
 fn reopen(core: &Arc<Core>, environment: EnvironmentId, reopened: Option<Reopened>) {
     let Some(reopened) = reopened.filter(|reopened| reopened.credential || reopened.circuit) else { return };
     if reopened.credential {
+        metrics().upstream.turned(Cause::CredentialRefused, false);
         tracing::info!(environment.id = %environment, "PingOne takes the credential again");
     }
     core.wake.notify_one();
@@ -200,11 +219,14 @@ pub(super) fn reached(core: &Arc<Core>, environment: EnvironmentId) {
     }
 }
 
-fn circuit_opened(core: &Arc<Core>, environment: EnvironmentId, why: String, wait: Duration) {
+fn circuit_opened(core: &Arc<Core>, environment: EnvironmentId, why: String, wait: Duration, probed: bool) {
     tracing::warn!(
         environment.id = %environment, retry_in_s = wait.as_secs(),
         "PingOne fails: one job at a time finds out whether it still does"
     );
+    if !probed {
+        metrics().upstream.turned(Cause::CircuitOpen, true);
+    }
     let core = Arc::clone(core);
     tokio::spawn(async move {
         if let Err(error) = core.store.breaker_opened(environment, &why, wait).await {
@@ -214,6 +236,7 @@ fn circuit_opened(core: &Arc<Core>, environment: EnvironmentId, why: String, wai
 }
 
 async fn circuit_closed(core: &Core, environment: EnvironmentId) {
+    metrics().upstream.turned(Cause::CircuitOpen, false);
     tracing::info!(environment.id = %environment, "PingOne answers again");
     if let Err(error) = core.store.breaker_closed(environment).await {
         tracing::warn!(%error, "that PingOne answers again was not stored");

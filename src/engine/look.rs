@@ -5,7 +5,7 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use tokio::time::Instant;
 
-use super::{Core, desk::priority_of, flow::Flow};
+use super::{Core, flow::Flow};
 use crate::{
     device::EnvironmentId,
     job::Priority,
@@ -200,7 +200,7 @@ fn compare(core: &Core, swept: Vec<Swept>) -> Vec<EnvironmentId> {
         let numbers: Vec<i64> =
             found.keys().filter(|(of, _)| *of == environment).map(|(_, flow)| *flow).collect();
         for number in numbers {
-            if priority_of(number) == Priority::Bulk && !desk.flows.contains_key(&number) {
+            if Priority::of_flow(number) == Priority::Bulk && !desk.flows.contains_key(&number) {
                 desk.open_flow(number);
                 overlooked = true;
             }

@@ -4,7 +4,7 @@ use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use tokio::time::Instant;
 
-use super::{Core, desk::priority_of};
+use super::Core;
 use crate::{device::EnvironmentId, environment::Status, job::Priority};
 
 const EVERY: Duration = Duration::from_secs(1);
@@ -32,7 +32,7 @@ fn statuses(core: &Core, before: &HashSet<EnvironmentId>) -> (Vec<Status>, HashS
     for (environment, desk) in core.board().iter_mut() {
         let (effective_rate, current_rate) = desk.gate.rates(now);
         let pending = |priority| -> u64 {
-            let of = desk.flows.iter().filter(|(flow, _)| priority_of(**flow) == priority);
+            let of = desk.flows.iter().filter(|(flow, _)| Priority::of_flow(**flow) == priority);
             of.map(|(_, flow)| u64::try_from(flow.count).unwrap_or_default()).sum()
         };
         let (pending_interactive, pending_bulk) = (pending(Priority::Interactive), pending(Priority::Bulk));

@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use super::{
     Limits,
-    desk::{Desk, Staged, priority_of},
+    desk::{Desk, Staged},
     flow::Waiting,
 };
 use crate::{
@@ -52,7 +52,7 @@ impl Rehearsal {
                 target: (job.device.user, job.device.device),
                 attempt: job.flow,
             };
-            drop(self.desk.stage(staged, priority_of(job.flow)));
+            drop(self.desk.stage(staged, Priority::of_flow(job.flow)));
         }
         let started = self.desk.due(self.now, true).start;
         let count = started.len();

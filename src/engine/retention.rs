@@ -6,7 +6,7 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::Core;
-use crate::{device::Lane, store::StoreError};
+use crate::{device::Lane, store::StoreError, telemetry::metrics};
 
 const AT_ONCE: u32 = 500;
 /// Between two steps, so that deleting never is what Postgres is busy with.
@@ -33,6 +33,7 @@ pub(super) async fn run(core: Arc<Core>, keep: Duration) {
         let wait = match run_once(&core, &lanes, keep, &mut walked).await {
             Ok(0) => IDLE,
             Ok(forgotten) => {
+                metrics().jobs.purged(forgotten);
                 tracing::info!(jobs = forgotten, "forgot jobs that ended long ago");
                 ROUND_APART
             }

@@ -17,6 +17,7 @@ use crate::{
     device::EnvironmentId,
     job::JobId,
     store::{Candidate, Claim, SEND_WINDOW, StoreError},
+    telemetry::metrics,
 };
 
 /// Jobs claimed by one statement.
@@ -99,6 +100,8 @@ async fn claim(
     };
     core.watch.changed(&claimed);
     core.hints.jobs(&claimed);
+    let lapsed = |id: &&JobId| wanted.get(*id).is_some_and(|(job, _)| job.lapsed.is_some());
+    metrics().jobs.lapsed(claimed.iter().filter(lapsed).count());
     let mut taken: Vec<(Waiting, InHand)> = claimed.iter().filter_map(|id| wanted.remove(id)).collect();
     taken.sort_by_key(|(job, _)| (job.due_at, job.id));
     let mut environments: HashSet<EnvironmentId> = HashSet::new();

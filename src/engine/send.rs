@@ -9,7 +9,7 @@ use tracing::Instrument as _;
 use super::{
     Core, Route,
     complete::{Finished, Outcome},
-    desk::{Due, Staged, priority_of},
+    desk::{Due, Staged},
     flow::Waiting,
     gate::Started,
     learn::conclude,
@@ -20,7 +20,7 @@ use crate::{
     job::{JobId, Priority},
     pingone::Answer,
     store::{Claim, ReadFirst, Unsent},
-    telemetry,
+    telemetry::{self, metrics},
 };
 
 /// A claim is given back in no more than this when it could not be used and everything ends.
@@ -78,7 +78,7 @@ struct Slot {
 impl Drop for Slot {
     fn drop(&mut self) {
         if let Some(desk) = self.core.board().get_mut(self.environment) {
-            desk.release(priority_of(self.flow), Instant::now());
+            desk.release(Priority::of_flow(self.flow), Instant::now());
             desk.ended(self.flow);
         }
         kick(&self.core, self.environment);
@@ -87,7 +87,7 @@ impl Drop for Slot {
 
 /// A claimed job waits to start from now on.
 pub(super) fn stage(core: &Arc<Core>, mut attempt: Attempt) {
-    let (environment, priority) = (attempt.job.device.environment, priority_of(attempt.job.flow));
+    let (environment, priority) = (attempt.job.device.environment, Priority::of_flow(attempt.job.flow));
     let target = (attempt.job.device.user, attempt.job.device.device);
     // A list of devices is no unblock: it answers nobody else.
     if priority == Priority::Interactive && !attempt.job.device.is_every() {
@@ -213,6 +213,7 @@ async fn run(core: &Arc<Core>, attempt: Attempt, mut started: Started, slot: Slo
     if now >= attempt.job.expires || now >= attempt.start_by {
         return unsent(core, attempt, started, slot);
     }
+    metrics().jobs.sent(Priority::of_flow(attempt.job.flow), waited(&attempt.job, now));
     let (asked, first) = if stale::is_stale(core, &attempt.job, now) {
         match Box::pin(stale::read_and_send(core, route, &attempt, started)).await {
             stale::Settled::By(asked, first) => (*asked, first),
@@ -230,6 +231,16 @@ async fn run(core: &Arc<Core>, attempt: Attempt, mut started: Started, slot: Slo
     let finished = conclude(core, attempt, asked, first);
     drop(slot);
     finished
+}
+
+/// How long a job has been due.
+fn waited(job: &Waiting, now: Instant) -> Duration {
+    let first = now.saturating_duration_since(job.requested);
+    match job.repeated {
+        false => first,
+        // When it was due again only the database's clock says: near enough to ours for a histogram.
+        true => first.min(Duration::try_from(OffsetDateTime::now_utc() - job.due_at).unwrap_or_default()),
+    }
 }
 
 /// The one request of a job: its device is unblocked or, where it is for all of a user's, they are listed.

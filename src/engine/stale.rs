@@ -10,7 +10,7 @@ use super::{
     Core, Route,
     flow::Waiting,
     gate::Started,
-    learn::{reached, shown},
+    learn::{count, reached, shown},
     send::{Asked, Attempt},
 };
 use crate::{
@@ -68,6 +68,7 @@ pub(super) async fn read_and_send(
         }
         Meaning::Send(failure) => failure,
     };
+    count(attempt, true, failure.as_ref());
     let environment = job.device.environment;
     if failure.is_none() {
         shown(core, environment)

@@ -24,6 +24,7 @@ use crate::{
     device::EnvironmentId,
     job::{JobId, NewJob, Priority},
     store::{Claim, Recorded, SEND_WINDOW, StoreError, Submission},
+    telemetry::metrics,
 };
 
 const GROUP_AT_MOST: usize = 256;
@@ -231,15 +232,20 @@ async fn record_group(
         let (id, environment) = (call.job.id, call.job.device.environment);
         let created_at = match recorded {
             Recorded::Earlier(id) => {
+                metrics().jobs.accepted(call.job.priority, false, 1);
                 submitted.push(Submitted { id, now: None });
                 continue;
             }
             Recorded::Before => {
+                metrics().jobs.accepted(call.job.priority, false, 1);
                 submitted.push(Submitted { id, now: None });
                 waiting.insert(environment);
                 continue;
             }
-            Recorded::New(created_at) => created_at,
+            Recorded::New(created_at) => {
+                metrics().jobs.accepted(call.job.priority, true, 1);
+                created_at
+            }
         };
         submitted.push(Submitted { id, now: Some((created_at, place.is_some())) });
         let job = waits(&call.job, created_at, asked_at);

@@ -43,6 +43,12 @@ impl Priority {
         }
     }
 
+    /// The priority of the jobs of a flow.
+    #[must_use]
+    pub const fn of_flow(flow: i64) -> Self {
+        if flow == Self::Interactive.flow() { Self::Interactive } else { Self::Bulk }
+    }
+
     /// Its number in the store.
     #[must_use]
     pub const fn number(self) -> i16 {

@@ -56,6 +56,11 @@ impl ApiPath {
         Ok(Self(with_path(&url, &segments)))
     }
 
+    /// Host and port, as they are measured.
+    pub(crate) fn server(&self) -> (&str, u16) {
+        (self.0.host_str().unwrap_or_default(), self.0.port_or_known_default().unwrap_or_default())
+    }
+
     /// The address of a device: made of this base and three UUIDs, nothing else.
     pub(crate) fn device(&self, device: &DeviceRef) -> Url {
         let mut path = self.path_of_devices(device.environment, device.user);

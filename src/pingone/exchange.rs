@@ -9,6 +9,7 @@ use reqwest::{
 use tokio::time::{Instant, timeout_at};
 
 use super::redact::{name, redact};
+use crate::telemetry::metrics::{End, Request, metrics};
 
 const CORRELATION_ID: HeaderName = HeaderName::from_static("correlation-id");
 /// More than any error that says something; more of it is not read.
@@ -64,9 +65,23 @@ impl Response {
 /// Sends `request` and reads its answer; never outlasts `deadline`. A success over `largest` bytes is refused unread.
 pub(crate) async fn exchange(
     request: RequestBuilder,
+    kind: &Request,
     largest: usize,
     deadline: Instant,
 ) -> Result<Response, Lost> {
+    let began = Instant::now();
+    let exchanged = unmeasured(request, largest, deadline).await;
+    let end = match &exchanged {
+        Ok(Response { body: Body::Whole(_) | Body::TooLarge, status, .. }) => End::Answered(status.as_u16()),
+        Ok(Response { body: Body::CutOff, .. }) | Err(Lost::Broken(_)) => End::Lost("broken"),
+        Ok(Response { body: Body::Late, .. }) | Err(Lost::Late) => End::Lost("timeout"),
+        Err(Lost::NotSent(_)) => End::Lost("connect"),
+    };
+    metrics().requests.ended(kind, end, began.elapsed());
+    exchanged
+}
+
+async fn unmeasured(request: RequestBuilder, largest: usize, deadline: Instant) -> Result<Response, Lost> {
     let mut response = match timeout_at(deadline, request.send()).await {
         Ok(Ok(response)) => response,
         Ok(Err(error)) if error.is_connect() => return Err(Lost::NotSent(cause(&error))),

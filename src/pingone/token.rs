@@ -37,6 +37,11 @@ impl Token {
     fn new(bearer: HeaderValue, asked_at: Instant, life: Duration) -> Self {
         Self { bearer, renew_at: asked_at + renewed_after(life), ends_at: asked_at + life }
     }
+
+    /// How long it still serves.
+    fn life(&self) -> Duration {
+        self.ends_at.saturating_duration_since(Instant::now())
+    }
 }
 
 /// The `Authorization` header of a token; nothing for a text that is no token.

@@ -8,8 +8,8 @@ use uuid::Uuid;
 use super::{Store, StoreError, between, column, count, keys, micros, stored_count};
 use crate::{
     device::{DeviceId, DeviceRef, EnvironmentId, Lane, UserId},
-    job::{JobId, Reason},
-    telemetry::metrics::timed,
+    job::{JobId, Priority, Reason, State},
+    telemetry::{metrics, metrics::timed},
 };
 
 /// How long a claim holds: longer than an attempt can last, so that no second one overlaps it.
@@ -184,6 +184,7 @@ impl Store {
     /// [`StoreError`]: then nothing is claimed, or claims nobody uses will lapse.
     pub async fn claim(&self, candidates: &[Candidate]) -> Result<Vec<JobId>, StoreError> {
         let _timed = timed("claim");
+        metrics().postgres.carried("claim", candidates.len());
         let (lanes, ids) = keys(candidates, |candidate| candidate.id);
         let claimed = sqlx::query_scalar!(
             r#"
@@ -311,7 +312,7 @@ impl Store {
             return Ok(Vec::new());
         }
         let (lanes, uuids) = keys(ids, |id| *id);
-        let ended = sqlx::query_scalar!(
+        let ended = sqlx::query!(
             r#"
             with overdue as (
                 select ready.lane, ready.job_id from ready
@@ -335,10 +336,11 @@ impl Store {
                        $4::text, 'the replica that sent this stopped before it could save an answer; the effect is unknown'
                 from gone where lease_until > '-infinity'
                 on conflict do nothing
+            ), ended as (
+                insert into outcome (lane, job_id, run, state, attempt, spared)
+                select lane, job_id, run, case when cancel_requested then 5 else 6 end, attempt, spared from gone
             )
-            insert into outcome (lane, job_id, run, state, attempt, spared)
-            select lane, job_id, run, case when cancel_requested then 5 else 6 end, attempt, spared from gone
-            returning job_id
+            select job_id, flow, cancel_requested from gone
             "#,
             &lanes,
             &uuids,
@@ -348,6 +350,10 @@ impl Store {
         )
         .fetch_all(&self.pool)
         .await?;
-        Ok(ended.into_iter().map(JobId::from).collect())
+        for row in &ended {
+            let state = if row.cancel_requested { State::Cancelled } else { State::Expired };
+            metrics().jobs.finished(Priority::of_flow(row.flow), state, None, 1);
+        }
+        Ok(ended.into_iter().map(|row| row.job_id.into()).collect())
     }
 }

@@ -9,8 +9,8 @@ use uuid::Uuid;
 use super::{Claim, Store, StoreError, column, keys, micros, packed::pack, stored_count, stored_status};
 use crate::{
     device::{DeviceRef, Snapshot},
-    job::{Failure, JobId},
-    telemetry::metrics::timed,
+    job::{Failure, JobId, Priority, State},
+    telemetry::{metrics, metrics::timed},
 };
 
 /// An attempt that PingOne confirmed.
@@ -223,6 +223,7 @@ impl Store {
         )
         .fetch_all(&self.pool)
         .await?;
+        metrics().jobs.finished(Priority::Bulk, State::Succeeded, None, answered.len());
         Ok(answered.into_iter().map(JobId::from).collect())
     }
 

@@ -10,7 +10,10 @@ use sqlx::{
 };
 
 use super::StoreError;
-use crate::{device::LANES, telemetry::metrics::timed};
+use crate::{
+    device::LANES,
+    telemetry::metrics::{Connections, timed},
+};
 
 static MIGRATIONS: Migrator = sqlx::migrate!();
 
@@ -169,6 +172,17 @@ impl Store {
     pub async fn ping(&self) -> Result<(), StoreError> {
         sqlx::query!("select 1 as one").fetch_one(&self.pool).await?;
         Ok(())
+    }
+
+    /// How many connections there are now.
+    #[must_use]
+    pub fn connections(&self) -> [Connections; 2] {
+        [("engine", &self.pool), ("reading", &self.reading)].map(|(name, pool)| Connections {
+            pool: name,
+            open: pool.size(),
+            idle: pool.num_idle(),
+            max: pool.options().get_max_connections(),
+        })
     }
 
     /// Says `payload` to every replica that listens: by itself, in no other transaction, since Postgres lets only one

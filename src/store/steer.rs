@@ -7,8 +7,8 @@ use uuid::Uuid;
 
 use super::{LEASE, SEND_WINDOW, Store, StoreError, between, count, micros, stored_count};
 use crate::{
-    job::{Caller, JobId, State},
-    telemetry::metrics::timed,
+    job::{Caller, JobId, Priority, State},
+    telemetry::{metrics, metrics::timed},
 };
 
 /// What a cancel met.
@@ -76,7 +76,7 @@ impl Store {
         let mut transaction = self.pool.begin().await?;
         let ready = sqlx::query!(
             r#"
-            select run, lease_until > now() as "leased!", now() as "now!",
+            select run, flow, lease_until > now() as "leased!", now() as "now!",
                    case when lease_until > now() then lease_until end as lease_until
             from ready where lane = $1 and job_id = $2 for update
             "#,
@@ -133,6 +133,9 @@ impl Store {
             .await?;
         }
         transaction.commit().await?;
+        if !ready.leased {
+            metrics().jobs.finished(Priority::of_flow(ready.flow), State::Cancelled, None, 1);
+        }
         Ok(match ready.lease_until {
             Some(until) => Cancelled::EndsWithAttempt {
                 settled_in: between(ready.now, until - LEASE + SEND_WINDOW + CLOCKS_DIFFER),

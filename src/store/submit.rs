@@ -8,7 +8,7 @@ use uuid::Uuid;
 use super::{Store, StoreError, column, keys, micros};
 use crate::{
     job::{JobId, NewJob},
-    telemetry::metrics::timed,
+    telemetry::{metrics, metrics::timed},
 };
 
 /// A job to record, and whether its first attempt is claimed with it.
@@ -38,6 +38,7 @@ impl Store {
     /// [`StoreError`]: then none of them is recorded, or all are and the answer was lost; the same call again settles it.
     pub async fn submit(&self, group: &[Submission]) -> Result<Vec<Recorded>, StoreError> {
         let _timed = timed("submit");
+        metrics().postgres.carried("submit", group.len());
         let (lanes, ids) = keys(group, |entry| entry.job.id);
         let environments = column(group, |entry| entry.job.device.environment.as_uuid());
         let fresh = sqlx::query!(

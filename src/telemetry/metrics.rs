@@ -25,7 +25,6 @@ use opentelemetry_semantic_conventions::SCHEMA_URL;
 use prometheus::{Encoder as _, Registry, TextEncoder};
 
 pub use calls::Call;
-pub use label::Priority;
 pub use postgres::{Connections, timed};
 pub use requests::{End, Request};
 pub use upstream::{Cause, Environment};

@@ -46,7 +46,7 @@ fn claim(desk: &mut Desk<u64>, now: Instant) {
         let number = waiting.device.user.as_uuid().as_u64_pair().1;
         let target = (waiting.device.user, waiting.device.device);
         let staged = Staged { start_by: now + Duration::from_secs(60), target, attempt: number };
-        assert!(desk.stage(staged, priority_of(waiting.flow)).is_empty());
+        assert!(desk.stage(staged, Priority::of_flow(waiting.flow)).is_empty());
     }
 }
 

@@ -11,7 +11,10 @@ use serde_json::Value;
 use time::OffsetDateTime;
 use tokio::time::Instant;
 
-use crate::job::{Failure, Reason, RetryHint};
+use crate::{
+    job::{Failure, Reason, RetryHint},
+    telemetry::metrics::{Request, metrics},
+};
 
 use super::{
     super::{
@@ -34,6 +37,7 @@ const LONGEST_LIFE: Duration = Duration::from_secs(24 * 3600);
 /// A worker application at its token endpoint.
 pub(crate) struct Worker {
     pub(crate) http: reqwest::Client,
+    pub(crate) kind: Request,
     pub(crate) endpoint: Url,
     pub(crate) client_id: String,
     pub(crate) client_secret: SecretString,
@@ -45,8 +49,17 @@ pub(crate) struct Worker {
 impl Worker {
     /// Asks for a token. Whatever fails, nothing was changed at PingOne.
     pub(crate) async fn grant(&self) -> Result<Token, Failure> {
+        let granted = self.ask().await;
+        match &granted {
+            Ok(token) => metrics().requests.granted(token.life()),
+            Err(failure) => metrics().requests.not_granted(failure.reason),
+        }
+        granted
+    }
+
+    async fn ask(&self) -> Result<Token, Failure> {
         let asked_at = Instant::now();
-        let response = exchange(self.request(), LARGEST_ANSWER, asked_at + self.deadline)
+        let response = exchange(self.request(), &self.kind, LARGEST_ANSWER, asked_at + self.deadline)
             .await
             .map_err(|lost| unreachable(&lost))?;
         let granted = if response.status.is_success() {

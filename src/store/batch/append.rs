@@ -9,9 +9,9 @@ use super::BatchKey;
 use crate::{
     batch::{Named, State, Target},
     device::{DeviceId, EnvironmentId},
-    job::JobId,
+    job::{JobId, Priority},
     store::{Store, StoreError, column},
-    telemetry::metrics::timed,
+    telemetry::{metrics, metrics::timed},
 };
 
 /// Why rows or a seal were not taken. Nothing was recorded.
@@ -106,6 +106,7 @@ impl Store {
         }
         let known = usize::try_from(next_offset - offset).unwrap_or(usize::MAX).min(targets.len());
         let (before, new) = targets.split_at(known);
+        metrics().jobs.rows(false, before.len());
         if let Some(offset) = conflict(&mut transaction, key, offset, before).await? {
             return Ok(Err(Unfit::Conflict { offset }));
         }
@@ -122,6 +123,8 @@ impl Store {
         }
         record_rows(&mut transaction, key, next_offset, &fresh, recorded.len()).await?;
         transaction.commit().await?;
+        metrics().jobs.rows(true, new.len());
+        metrics().jobs.accepted(Priority::Bulk, true, recorded.len());
         let next_offset = next_offset + u64::try_from(new.len()).unwrap_or_default();
         // Without its row an environment has no owner who looks.
         self.register_environments(&[environment]).await?;

@@ -10,9 +10,9 @@ use super::{
 use crate::{
     batch::{BatchNumber, Named},
     device::DeviceId,
-    job::{JobId, Reason},
+    job::{JobId, Priority, Reason},
     store::{Store, StoreError, Succeeded, column, micros, packed::pack, stored_count, stored_status},
-    telemetry::metrics::timed,
+    telemetry::{metrics, metrics::timed},
 };
 
 /// A blocked device of the user.
@@ -127,6 +127,7 @@ impl Store {
         .execute(&mut *transaction)
         .await?;
         transaction.commit().await?;
+        metrics().jobs.accepted(Priority::Bulk, true, recorded.len());
         Ok(Some(ended))
     }
 }

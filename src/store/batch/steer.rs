@@ -5,9 +5,9 @@ use uuid::Uuid;
 use super::{BatchKey, results::Place};
 use crate::{
     batch::State,
-    job::{Caller, JobId},
+    job::{self, Caller, JobId, Priority},
     store::{Store, StoreError, count},
-    telemetry::metrics::timed,
+    telemetry::{metrics, metrics::timed},
 };
 
 /// Jobs given new attempts, or cancelled, by one statement.
@@ -162,6 +162,7 @@ impl Store {
             .await?;
         }
         transaction.commit().await?;
+        metrics().jobs.finished(Priority::Bulk, job::State::Cancelled, None, ended.len());
         Ok((ended.into_iter().map(JobId::from).collect(), next))
     }
 

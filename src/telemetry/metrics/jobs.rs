@@ -8,8 +8,11 @@ use opentelemetry::{
 };
 
 use super::count;
-use super::label::{CAUSE, DISPOSITION, Environments, OUTCOME, Priority, REASON, STATE};
-use crate::device::EnvironmentId;
+use super::label::{self, CAUSE, DISPOSITION, Environments};
+use crate::{
+    device::EnvironmentId,
+    job::{Priority, Reason, State},
+};
 
 /// From what a person does not notice to what nobody waits for; 30 s and 5 min are where promises end.
 const SECONDS: [f64; 16] =
@@ -63,46 +66,40 @@ impl Jobs {
     /// So many jobs were recorded now, or had been before.
     pub fn accepted(&self, priority: Priority, created: bool, jobs: usize) {
         let disposition = if created { "created" } else { "repeated" };
-        self.accepted.add(count(jobs), &[priority.label(), KeyValue::new(DISPOSITION, disposition)]);
+        self.accepted.add(count(jobs), &[label::priority(priority), KeyValue::new(DISPOSITION, disposition)]);
     }
 
     /// So many jobs ended in this state, for this reason of the contract or none.
-    pub fn finished(
-        &self,
-        priority: Priority,
-        state: &'static str,
-        reason: Option<&'static str>,
-        jobs: usize,
-    ) {
+    pub fn finished(&self, priority: Priority, state: State, reason: Option<Reason>, jobs: usize) {
         if jobs > 0 {
-            let why = KeyValue::new(REASON, reason.unwrap_or("NONE"));
-            self.finished.add(count(jobs), &[priority.label(), KeyValue::new(STATE, state), why]);
+            let about = [label::priority(priority), label::state(state), label::reason(reason)];
+            self.finished.add(count(jobs), &about);
         }
     }
 
     /// A job ended that long after it was asked for.
-    pub fn lasted(&self, priority: Priority, state: &'static str, duration: Duration) {
-        self.duration.record(duration.as_secs_f64(), &[priority.label(), KeyValue::new(STATE, state)]);
+    pub fn lasted(&self, priority: Priority, state: State, duration: Duration) {
+        self.duration.record(duration.as_secs_f64(), &[label::priority(priority), label::state(state)]);
     }
 
     /// The request of a job starts that long after it was due.
     pub fn sent(&self, priority: Priority, after: Duration) {
-        self.time_to_send.record(after.as_secs_f64(), &[priority.label()]);
+        self.time_to_send.record(after.as_secs_f64(), &[label::priority(priority)]);
     }
 
-    /// An attempt ended: `request` says what was asked, `outcome` is `ok` or a reason of the contract.
+    /// An attempt ended: `request` is `unblock`, `read` or `list`, `failed` why it failed if it did.
     pub fn attempted(
         &self,
         environment: EnvironmentId,
         priority: Priority,
         request: &'static str,
-        outcome: &'static str,
+        failed: Option<Reason>,
     ) {
         let about = [
             self.environments.label(environment),
-            priority.label(),
+            label::priority(priority),
             KeyValue::new("unblock.request", request),
-            KeyValue::new(OUTCOME, outcome),
+            label::outcome(failed),
         ];
         self.attempts.add(1, &about);
     }

@@ -7,13 +7,16 @@ use std::{
 
 use opentelemetry::{KeyValue, Value};
 
-use crate::device::EnvironmentId;
+use crate::{
+    device::EnvironmentId,
+    job::{Priority, Reason, State},
+};
 
 pub(super) const ENVIRONMENT: &str = "unblock.environment.id";
-pub(super) const PRIORITY: &str = "unblock.priority";
+const PRIORITY: &str = "unblock.priority";
 pub(super) const STATE: &str = "unblock.state";
-pub(super) const REASON: &str = "unblock.reason";
-pub(super) const OUTCOME: &str = "unblock.outcome";
+const REASON: &str = "unblock.reason";
+const OUTCOME: &str = "unblock.outcome";
 pub(super) const CAUSE: &str = "unblock.cause";
 pub(super) const DISPOSITION: &str = "unblock.disposition";
 
@@ -21,29 +24,36 @@ pub(super) const DISPOSITION: &str = "unblock.disposition";
 const ENVIRONMENTS_AT_MOST: usize = 50;
 const OTHER: &str = "other";
 
-/// Whether a person waits, as a label.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Priority {
-    /// A person waits.
-    Interactive,
-    /// Nobody does.
-    Bulk,
+pub(super) const PRIORITIES: [Priority; 2] = [Priority::Interactive, Priority::Bulk];
+
+pub(super) fn priority(of: Priority) -> KeyValue {
+    let name = match of {
+        Priority::Interactive => "interactive",
+        Priority::Bulk => "bulk",
+    };
+    KeyValue::new(PRIORITY, name)
 }
 
-impl Priority {
-    pub(super) const ALL: [Self; 2] = [Self::Interactive, Self::Bulk];
+pub(super) fn state(of: State) -> KeyValue {
+    let name = match of {
+        State::Pending => "pending",
+        State::Running => "running",
+        State::Succeeded => "succeeded",
+        State::Failed => "failed",
+        State::Cancelled => "cancelled",
+        State::Expired => "expired",
+    };
+    KeyValue::new(STATE, name)
+}
 
-    pub(super) const fn index(self) -> usize {
-        self as usize
-    }
+/// A reason of the contract, or that there is none.
+pub(super) fn reason(of: Option<Reason>) -> KeyValue {
+    KeyValue::new(REASON, of.map_or("NONE", Reason::name))
+}
 
-    pub(super) fn label(self) -> KeyValue {
-        let name = match self {
-            Self::Interactive => "interactive",
-            Self::Bulk => "bulk",
-        };
-        KeyValue::new(PRIORITY, name)
-    }
+/// What came of something: `ok`, or a reason of the contract.
+pub(super) fn outcome(of: Option<Reason>) -> KeyValue {
+    KeyValue::new(OUTCOME, of.map_or("ok", Reason::name))
 }
 
 /// The environments that have a value of their own: the first that were met.

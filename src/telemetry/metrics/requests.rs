@@ -13,7 +13,8 @@ use opentelemetry_semantic_conventions::{
     metric::HTTP_CLIENT_REQUEST_DURATION,
 };
 
-use super::{calls::SECONDS, label::OUTCOME};
+use super::{calls::SECONDS, label};
+use crate::job::Reason;
 
 /// Requests to PingOne.
 #[derive(Debug)]
@@ -100,12 +101,12 @@ impl Requests {
 
     /// A token was granted that lives so long.
     pub fn granted(&self, life: Duration) {
-        self.refreshes.add(1, &[KeyValue::new(OUTCOME, "ok")]);
+        self.refreshes.add(1, &[label::outcome(None)]);
         self.expires_in.record(life.as_secs_f64(), &[]);
     }
 
-    /// No token was granted, for this reason of the contract.
-    pub fn not_granted(&self, reason: &'static str) {
-        self.refreshes.add(1, &[KeyValue::new(OUTCOME, reason)]);
+    /// No token was granted.
+    pub fn not_granted(&self, reason: Reason) {
+        self.refreshes.add(1, &[label::outcome(Some(reason))]);
     }
 }

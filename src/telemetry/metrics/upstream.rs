@@ -11,8 +11,11 @@ use opentelemetry::{
     metrics::{Counter, Histogram, Meter},
 };
 
-use super::label::{CAUSE, Environments, Priority, STATE};
-use crate::device::EnvironmentId;
+use super::label::{self, CAUSE, Environments, PRIORITIES};
+use crate::{
+    device::EnvironmentId,
+    job::{Priority, State},
+};
 
 /// How the environments stand.
 #[derive(Debug)]
@@ -41,7 +44,7 @@ pub struct Environment {
     pub rate_allowed: Option<f64>,
     /// Requests per second as configured; nothing: unlimited.
     pub rate_limit: Option<f64>,
-    /// Whether each of [`Cause::ALL`] keeps it waiting.
+    /// Whether each of [`Cause::ALL`], in that order, keeps it waiting.
     pub blocked: [bool; 4],
 }
 
@@ -133,7 +136,7 @@ impl Upstream {
 impl Line {
     fn add(&mut self, other: &Environment) {
         let sum = &mut self.sum;
-        for priority in Priority::ALL.map(Priority::index) {
+        for priority in 0..PRIORITIES.len() {
             sum.pending[priority] += other.pending[priority];
             sum.running[priority] += other.running[priority];
             sum.oldest[priority] = sum.oldest[priority].max(other.oldest[priority]);
@@ -161,17 +164,17 @@ impl Standing {
 #[rustfmt::skip]
 fn observe(meter: &Meter, standing: &Arc<Standing>) {
     let by_priority = |line: &Line, say: &mut dyn FnMut(Priority, &Line)| {
-        Priority::ALL.into_iter().for_each(|priority| say(priority, line));
+        PRIORITIES.into_iter().for_each(|priority| say(priority, line));
     };
     gauge(meter, standing, "unblock.queue.jobs", "{job}", "Unfinished jobs", move |line, say| {
         by_priority(line, &mut |priority, line| {
-            let index = priority.index();
-            say(number(line.sum.pending[index]), &[priority.label(), KeyValue::new(STATE, "pending")]);
-            say(number(line.sum.running[index]), &[priority.label(), KeyValue::new(STATE, "running")]);
+            let index = priority as usize;
+            say(number(line.sum.pending[index]), &[label::priority(priority), label::state(State::Pending)]);
+            say(number(line.sum.running[index]), &[label::priority(priority), label::state(State::Running)]);
         });
     });
     gauge(meter, standing, "unblock.queue.oldest_age", "s", "How long the job has been due that is due longest", move |line, say| {
-        by_priority(line, &mut |priority, line| say(line.sum.oldest[priority.index()].as_secs_f64(), &[priority.label()]));
+        by_priority(line, &mut |priority, line| say(line.sum.oldest[priority as usize].as_secs_f64(), &[label::priority(priority)]));
     });
     gauge(meter, standing, "unblock.upstream.in_flight", "{request}", "Requests to PingOne under way", |line, say| {
         say(number(line.sum.running.iter().sum()), &[]);
