@@ -1,5 +1,6 @@
 //! The integration tests: one binary, real processes, real PostgreSQL.
 
+mod alerts;
 mod bulk_fair;
 mod bulk_faults;
 mod bulk_follow;
@@ -12,6 +13,7 @@ mod cancel;
 mod clients;
 mod commands;
 mod contract;
+mod dashboards;
 mod documents;
 mod environments;
 mod fairness;

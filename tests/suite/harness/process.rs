@@ -92,6 +92,10 @@ impl Process {
         self.grpc
     }
 
+    pub(crate) const fn admin(&self) -> SocketAddr {
+        self.admin
+    }
+
     pub(crate) fn channel(&self) -> Result<Channel> {
         Ok(Channel::from_shared(format!("http://{}", self.grpc))?.connect_lazy())
     }
