@@ -255,6 +255,7 @@ impl Engine {
         helpers.spawn(retention::run(Arc::clone(&core), self.retention));
         let membership = tokio::spawn(lanes::run(Arc::clone(&core), self.role));
         helpers.spawn(submit::watch_backlogs(Arc::clone(&core)));
+        helpers.spawn(figures::run(Arc::clone(&core)));
         if self.role.sends() {
             helpers.spawn(look::read(Arc::clone(&core)));
             helpers.spawn(look::watch_facts(Arc::clone(&core)));
@@ -262,7 +263,6 @@ impl Engine {
             helpers.spawn(keep::run(Arc::clone(&core)));
             helpers.spawn(licence::run(Arc::clone(&core)));
             helpers.spawn(publish::run(Arc::clone(&core)));
-            helpers.spawn(figures::run(Arc::clone(&core)));
         }
         let scheduling = self.role.sends().then(|| tokio::spawn(schedule::run(Arc::clone(&core))));
         let submitting = tokio::spawn(submit::run(Arc::clone(&core), self.submissions));

@@ -27,6 +27,7 @@ pub use metrics::{Metrics, exposition, metrics};
 pub use traces::{Traces, continue_from, has_context, link_to, trace_parent_of_current_span, wants_span};
 
 const SERVICE: &str = "pingone-unblock";
+const VERSION: &str = env!("CARGO_PKG_VERSION");
 /// The target of this service's spans.
 pub const SPANS: &str = "pingone_unblock::span";
 
@@ -116,19 +117,17 @@ fn endpoint(variable: impl Fn(&str) -> Option<String>, signal: &str) -> Endpoint
 /// What the `OTEL_*` variables say of this process; its name, version and instance unless they give them.
 fn resource() -> Resource {
     let said = Resource::builder().build();
-    let name = said.get(&SERVICE_NAME.into()).map(|name| name.to_string());
-    let name = name.filter(|name| !name.starts_with("unknown_service"));
-    let instance = said.get(&SERVICE_INSTANCE_ID.into()).map(|instance| instance.to_string());
-    Resource::builder()
-        .with_schema_url(
-            [
-                KeyValue::new(SERVICE_NAME, name.unwrap_or_else(|| SERVICE.to_owned())),
-                KeyValue::new(SERVICE_VERSION, env!("CARGO_PKG_VERSION")),
-                KeyValue::new(SERVICE_INSTANCE_ID, instance.unwrap_or_else(|| Uuid::new_v4().to_string())),
-            ],
-            SCHEMA_URL,
-        )
-        .build()
+    let given = |key: &'static str| said.get(&key.into()).map(|value| value.to_string());
+    let name = given(SERVICE_NAME).filter(|name| !name.starts_with("unknown_service"));
+    let own = [
+        KeyValue::new(SERVICE_NAME, name.unwrap_or_else(|| SERVICE.to_owned())),
+        KeyValue::new(SERVICE_VERSION, given(SERVICE_VERSION).unwrap_or_else(|| VERSION.to_owned())),
+        KeyValue::new(
+            SERVICE_INSTANCE_ID,
+            given(SERVICE_INSTANCE_ID).unwrap_or_else(|| Uuid::new_v4().to_string()),
+        ),
+    ];
+    Resource::builder().with_schema_url([], SCHEMA_URL).with_attributes(own).build()
 }
 
 /// Starts logs and traces for the whole process, and logs panics as one error line each. Inside a Tokio runtime, which the

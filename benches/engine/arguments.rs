@@ -60,11 +60,13 @@ pub(crate) enum Scenario {
     Snapshot,
     /// `kill -9` of one of two replicas
     Recovery,
+    /// What telemetry costs
+    Telemetry,
 }
 
 impl Scenario {
     const fn takes_minutes(self) -> bool {
-        matches!(self, Self::Memory | Self::Snapshot | Self::Recovery)
+        matches!(self, Self::Memory | Self::Snapshot | Self::Recovery | Self::Telemetry)
     }
 
     /// How often it is run; of several runs the median counts.
@@ -97,6 +99,8 @@ pub(crate) enum Role {
     Posts(posts::Spec),
     /// Answers calls with nothing behind them.
     Echo(SocketAddr),
+    /// Takes telemetry and keeps nothing.
+    Sink(SocketAddr),
 }
 
 fn role(text: &str) -> Result<Role, serde_json::Error> {

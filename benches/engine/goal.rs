@@ -26,6 +26,8 @@ pub(crate) enum Goal {
     SnapshotLatency,
     RecoveryWaiting,
     RecoveryInFlight,
+    MetricsCost,
+    TelemetryCost,
 }
 
 /// What a row says before anything is measured.
@@ -65,7 +67,7 @@ const NONE: (&str, Option<f64>) = ("–", None);
 
 impl Goal {
     /// In the order of the table.
-    pub(crate) const ALL: [Self; 23] = [
+    pub(crate) const ALL: [Self; 25] = [
         Self::Cpu,
         Self::Submit,
         Self::Bulk,
@@ -89,6 +91,8 @@ impl Goal {
         Self::SnapshotLatency,
         Self::RecoveryWaiting,
         Self::RecoveryInFlight,
+        Self::MetricsCost,
+        Self::TelemetryCost,
     ];
 
     #[rustfmt::skip]
@@ -136,6 +140,8 @@ impl Goal {
                 ("pg-boss 15 min", Some(900.0)), AtMost(8.0), Seconds),
             Self::RecoveryInFlight => facts("… those in flight are done within",
                 ("pg-boss 15 min", Some(900.0)), AtMost(25.0), Seconds),
+            Self::MetricsCost => facts("CPU per job that metrics cost, scraped every 5 s", NOBODY, AtMost(2.0), Percent),
+            Self::TelemetryCost => facts("… all signals sent, each job with its spans", NOBODY, AtMost(25.0), Percent),
         }
     }
 }

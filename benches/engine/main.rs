@@ -22,6 +22,7 @@ mod report;
 mod scenario;
 mod server;
 mod service;
+mod sink;
 mod stage;
 mod upload;
 mod usage;
@@ -78,6 +79,7 @@ async fn play(role: Role) -> Result<()> {
         Role::Upload(spec) => show(&serde_json::to_string(&upload::run(spec).await?)?),
         Role::Posts(spec) => show(&serde_json::to_string(&posts::run(spec).await?)?),
         Role::Echo(address) => echo::run(address).await,
+        Role::Sink(address) => sink::run(address).await,
     }
 }
 

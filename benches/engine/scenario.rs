@@ -8,6 +8,7 @@ mod rate;
 mod recovery;
 mod snapshot;
 mod submit;
+mod telemetry;
 
 use anyhow::{Result, bail};
 
@@ -29,5 +30,6 @@ pub(crate) async fn run(scenario: Scenario, bench: &Bench) -> Result<Outcome> {
         Scenario::Memory => memory::a_million(bench).await,
         Scenario::Snapshot => snapshot::pinned(bench).await,
         Scenario::Recovery => recovery::killed(bench).await,
+        Scenario::Telemetry => telemetry::cost(bench).await,
     }
 }

@@ -23,16 +23,18 @@ pub(crate) struct Limits {
     pub(crate) in_flight: u32,
     /// What only a file can say.
     pub(crate) file: Option<PathBuf>,
+    /// Variables of its own.
+    pub(crate) variables: Vec<(String, String)>,
 }
 
 impl Limits {
     /// No rate; so many at once.
     pub(crate) fn unlimited(in_flight: u32) -> Self {
-        Self { rate: "unlimited".to_owned(), in_flight, file: None }
+        Self { rate: "unlimited".to_owned(), in_flight, file: None, variables: Vec::new() }
     }
 
     pub(crate) fn rate(rate: u32) -> Self {
-        Self { rate: rate.to_string(), in_flight: 32, file: None }
+        Self { rate: rate.to_string(), in_flight: 32, file: None, variables: Vec::new() }
     }
 }
 
@@ -40,6 +42,7 @@ impl Limits {
 pub(crate) struct Service {
     process: Process,
     grpc: SocketAddr,
+    admin: SocketAddr,
 }
 
 impl Service {
@@ -70,6 +73,7 @@ impl Service {
             .env("PINGONE_CLIENT_SECRET", CLIENT_SECRET)
             .env("PINGONE_RATE_LIMIT", &limits.rate)
             .env("PINGONE_MAX_IN_FLIGHT", limits.in_flight.to_string());
+        command.envs(limits.variables.iter().map(|(name, value)| (name, value)));
         if let Some(file) = &limits.file {
             command.arg("--config").arg(file);
         }
@@ -78,11 +82,16 @@ impl Service {
         let url = format!("http://{admin}/readyz");
         let ready = async || client.get(&url).send().await.is_ok_and(|answer| answer.status().is_success());
         process.ready(ready).await.with_context(|| format!("the service, see {}", log.display()))?;
-        Ok(Self { process, grpc })
+        Ok(Self { process, grpc, admin })
     }
 
     pub(crate) const fn grpc(&self) -> SocketAddr {
         self.grpc
+    }
+
+    /// Where Prometheus would read.
+    pub(crate) fn metrics(&self) -> String {
+        format!("http://{}/metrics", self.admin)
     }
 
     pub(crate) fn cpu_seconds(&self) -> Result<f64> {

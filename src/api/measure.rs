@@ -34,7 +34,9 @@ pub(super) struct MeasureLayer<S> {
 
 impl<S> MeasureLayer<S> {
     pub(super) fn new(inner: S) -> Self {
-        Self { inner, methods: Arc::new(methods()), unknown: UNKNOWN.into() }
+        let methods = methods();
+        metrics().calls.serves(&methods);
+        Self { inner, methods: Arc::new(methods), unknown: UNKNOWN.into() }
     }
 }
 

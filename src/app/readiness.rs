@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{api::Health, store::Store, telemetry::metrics};
 
 const PING_EVERY: Duration = Duration::from_secs(1);
+const ANSWERS_WITHIN: Duration = Duration::from_secs(3);
 
 /// Whether calls are answered. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -60,16 +61,24 @@ impl Readiness {
     }
 }
 
+/// Asks Postgres for anything at all; one that does not answer soon does not answer.
+async fn look(store: &Store) -> Result<(), String> {
+    match tokio::time::timeout(ANSWERS_WITHIN, store.ping()).await {
+        Ok(answer) => answer.map_err(|error| error.to_string()),
+        Err(_) => Err(format!("Postgres did not answer within {} s", ANSWERS_WITHIN.as_secs())),
+    }
+}
+
 /// Keeps readiness and gRPC health true to whether Postgres answers, until `stopped`.
 pub(super) async fn watch(store: Store, readiness: Readiness, health: Health, stopped: CancellationToken) {
     let mut serving = None;
     while !stopped.is_cancelled() {
         let began = Instant::now();
-        let answer = store.ping().await;
+        let answer = look(&store).await;
         let answers = answer.is_ok();
         metrics().postgres.looked(answers, began.elapsed());
         if serving != Some(answers) {
-            readiness.set(answer.err().map(|error| error.to_string()));
+            readiness.set(answer.err());
             health.set(answers).await;
             serving = Some(answers);
         }

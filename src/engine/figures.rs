@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use time::OffsetDateTime;
 use tokio::time::Instant;
 
-use super::{Core, IN_HAND_PER_PROCESS, desk::Desk, flow::Flow, gate::Shut, send::Attempt};
+use super::{Core, IN_HAND_PER_PROCESS, desk::Desk, gate::Shut, send::Attempt};
 use crate::{
     job::Priority,
     telemetry::metrics::{Environment, metrics},
@@ -50,8 +50,11 @@ fn figures(desk: &mut Desk<Attempt>, now: Instant, wall: OffsetDateTime) -> Envi
     for (number, flow) in &desk.flows {
         let priority = Priority::of_flow(*number) as usize;
         figures.pending[priority] += u64::try_from(flow.count).unwrap_or_default();
-        // The wall clock decides nothing here.
-        let oldest = Flow::oldest_due_at(flow).and_then(|due_at| Duration::try_from(wall - due_at).ok());
+        // What is not to be sent is not late. The wall clock decides nothing here.
+        let oldest = flow
+            .oldest_due_at()
+            .filter(|_| flow.is_open())
+            .and_then(|due_at| Duration::try_from(wall - due_at).ok());
         figures.oldest[priority] = figures.oldest[priority].max(oldest.unwrap_or_default());
     }
     for priority in 0..figures.pending.len() {

@@ -63,7 +63,7 @@ pub fn metrics() -> &'static Instruments {
     static INSTRUMENTS: OnceLock<Instruments> = OnceLock::new();
     INSTRUMENTS.get_or_init(|| {
         let scope = InstrumentationScope::builder(super::SERVICE)
-            .with_version(env!("CARGO_PKG_VERSION"))
+            .with_version(super::VERSION)
             .with_schema_url(SCHEMA_URL)
             .build();
         Instruments::new(&opentelemetry::global::meter_with_scope(scope))

@@ -39,7 +39,9 @@ impl Scene {
             Process::serve_with(database, pingone, settings).await?,
             Process::serve_with(database, pingone, settings).await?,
         ];
-        let Some(prometheus) = Prometheus::start(&[replicas[0].admin(), replicas[1].admin()]).await? else {
+        let Some(prometheus) =
+            Prometheus::start(&[replicas[0].admin_address(), replicas[1].admin_address()]).await?
+        else {
             return Ok(None);
         };
         let callers = [Callers::start(&replicas[0], calls)?, Callers::start(&replicas[1], calls)?];

@@ -43,7 +43,9 @@ impl Scene {
             Process::serve(database.url(), &pingone).await?,
             Process::serve(database.url(), &pingone).await?,
         ];
-        let Some(prometheus) = Prometheus::start(&[replicas[0].admin(), replicas[1].admin()]).await? else {
+        let Some(prometheus) =
+            Prometheus::start(&[replicas[0].admin_address(), replicas[1].admin_address()]).await?
+        else {
             return Ok(None);
         };
         let callers = [Callers::start(&replicas[0], 10)?, Callers::start(&replicas[1], 5)?];
@@ -155,7 +157,7 @@ impl Scene {
     async fn instruments(&self) -> Result<BTreeSet<String>> {
         let mut names = BTreeSet::new();
         for replica in &self.replicas {
-            let text = reqwest::get(format!("http://{}/metrics", replica.admin())).await?.text().await?;
+            let text = reqwest::get(replica.admin("/metrics")).await?.text().await?;
             let types = text.lines().filter_map(|line| line.strip_prefix("# TYPE "));
             names.extend(types.filter_map(|line| line.split(' ').next()).map(ToOwned::to_owned));
         }

@@ -22,6 +22,7 @@ mod idempotency;
 mod layers;
 mod limits;
 mod lookups;
+mod metrics;
 mod outage;
 mod pauses;
 mod plans;

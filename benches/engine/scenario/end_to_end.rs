@@ -17,10 +17,10 @@ use crate::{
 pub(super) async fn throughput(bench: &Bench) -> Result<Outcome> {
     let mut stage = Stage::set(bench, Behaviour::default(), Limits::unlimited(256)).await?;
     stage.enter().await?;
-    let warm = stage.load(spec(&stage, Pace::Callers(64), 5_000, 2.0)).await?;
+    let warm = stage.load(callers(&stage, 5_000, 2.0)).await?;
     bench.server.checkpoint().await?;
     let (before, from) = (stage.cpu()?, stage.database.wal_position().await?);
-    let spec = spec(&stage, Pace::Callers(64), 1_000_000, bench.full_or_quick(10.0, 3.0));
+    let spec = callers(&stage, 1_000_000, bench.full_or_quick(10.0, 3.0));
     let report = stage.load(spec).await?;
     let (after, to) = (stage.cpu()?, stage.database.wal_position().await?);
     stage.all_done(warm.answered + report.answered).await?;
@@ -53,6 +53,11 @@ pub(super) async fn latency(bench: &Bench) -> Result<Outcome> {
         .with(Goal::LatencyP50, report.latency.p50)
         .with(Goal::LatencyP99, report.latency.p99)
         .detailed(detail))
+}
+
+/// 64 callers, for so many calls or seconds, whichever ends first.
+pub(super) fn callers(stage: &Stage<'_>, calls: u64, seconds: f64) -> Spec {
+    spec(stage, Pace::Callers(64), calls, seconds)
 }
 
 fn spec(stage: &Stage<'_>, pace: Pace, calls: u64, seconds: f64) -> Spec {

@@ -55,6 +55,13 @@ impl Calls {
         }
     }
 
+    /// These are the methods that are served.
+    pub fn serves<'a>(&self, methods: impl IntoIterator<Item = &'a Arc<str>>) {
+        for method in methods {
+            self.in_progress.add(0, &[KeyValue::new(RPC_METHOD, Value::from(Arc::clone(method)))]);
+        }
+    }
+
     /// A call began. `method` is `package.Service/Method` of the contract, or `_OTHER`: never what a caller made up.
     pub fn began(&'static self, method: Arc<str>) -> Call {
         let call = Call { calls: self, method, over: false };

@@ -8,7 +8,7 @@ use opentelemetry::{
 };
 
 use super::count;
-use super::label::{self, CAUSE, DISPOSITION, Environments};
+use super::label::{self, CAUSE, DISPOSITION, Environments, PRIORITIES};
 use crate::{
     device::EnvironmentId,
     job::{Priority, Reason, State},
@@ -46,7 +46,7 @@ impl Jobs {
                 .with_boundaries(SECONDS.to_vec())
                 .build()
         };
-        Self {
+        let jobs = Self {
             accepted: counter("unblock.jobs.accepted", "{job}", "Jobs recorded, or found recorded before"),
             finished: counter("unblock.jobs.finished", "{job}", "Jobs that ended, by how and why"),
             duration: seconds("unblock.job.duration", "From the request, or redrive, of a job to its end"),
@@ -60,6 +60,25 @@ impl Jobs {
             paused: counter("unblock.batches.paused", "{batch}", "Batches that were paused, by what"),
             purged: counter("unblock.purged.rows", "{row}", "Jobs forgotten after their retention time"),
             environments: Environments::default(),
+        };
+        jobs.begin();
+        jobs
+    }
+
+    /// A counter that is there only from its first event on hides that event from whoever looks for an increase.
+    fn begin(&self) {
+        for priority in PRIORITIES {
+            self.accepted(priority, true, 0);
+            self.accepted(priority, false, 0);
+            let about = [label::priority(priority), label::state(State::Succeeded), label::reason(None)];
+            self.finished.add(0, &about);
+        }
+        self.rows(true, 0);
+        self.rows(false, 0);
+        self.lapsed(0);
+        self.purged(0);
+        for cause in ["canary", "failures", "operator"] {
+            self.paused.add(0, &[KeyValue::new(CAUSE, cause)]);
         }
     }
 

@@ -64,6 +64,14 @@ impl Postgres {
     pub(super) fn new(meter: &Meter) -> Self {
         let pools = Pools::default();
         pools.observe(meter);
+        let errors = meter
+            .u64_counter("unblock.postgres.errors")
+            .with_unit("{error}")
+            .with_description("Statements that failed: Postgres was not available, or refused them")
+            .build();
+        for kind in ["unavailable", "refused"] {
+            errors.add(0, &[KeyValue::new(ERROR_TYPE, kind)]);
+        }
         Self {
             duration: meter
                 .f64_histogram(DB_CLIENT_OPERATION_DURATION)
@@ -71,11 +79,7 @@ impl Postgres {
                 .with_description("How long operations of the store took, waiting for a connection included")
                 .with_boundaries(SECONDS.to_vec())
                 .build(),
-            errors: meter
-                .u64_counter("unblock.postgres.errors")
-                .with_unit("{error}")
-                .with_description("Statements that failed: Postgres was not available, or refused them")
-                .build(),
+            errors,
             group: meter
                 .u64_histogram("unblock.commit.size")
                 .with_unit("{job}")

@@ -12,7 +12,7 @@ use opentelemetry_semantic_conventions::metric::{
     PROCESS_UPTIME,
 };
 use sysinfo::{Pid, ProcessRefreshKind, ProcessesToUpdate, System};
-use tokio::runtime::Handle;
+use tokio::runtime::{Handle, RuntimeMetrics};
 
 pub(super) fn observe(meter: &Meter) {
     process(meter);
@@ -91,28 +91,22 @@ fn process(meter: &Meter) {
         .build();
 }
 
+/// A figure of the run time: name, unit, what it is, how it is read.
+type Figure = (&'static str, &'static str, &'static str, fn(&RuntimeMetrics) -> usize);
+
+const FIGURES: [Figure; 3] = [
+    ("tokio.runtime.workers", "{thread}", "Threads that run tasks", RuntimeMetrics::num_workers),
+    ("tokio.runtime.alive_tasks", "{task}", "Tasks that have not ended", RuntimeMetrics::num_alive_tasks),
+    (
+        "tokio.runtime.global_queue_depth",
+        "{task}",
+        "Tasks that wait for any thread",
+        RuntimeMetrics::global_queue_depth,
+    ),
+];
+
 fn run_time(meter: &Meter, runtime: &Handle) {
-    let gauges: [(&str, &str, &str, fn(&tokio::runtime::RuntimeMetrics) -> usize); 3] = [
-        (
-            "tokio.runtime.workers",
-            "{thread}",
-            "Threads that run tasks",
-            tokio::runtime::RuntimeMetrics::num_workers,
-        ),
-        (
-            "tokio.runtime.alive_tasks",
-            "{task}",
-            "Tasks that have not ended",
-            tokio::runtime::RuntimeMetrics::num_alive_tasks,
-        ),
-        (
-            "tokio.runtime.global_queue_depth",
-            "{task}",
-            "Tasks that wait for any thread",
-            tokio::runtime::RuntimeMetrics::global_queue_depth,
-        ),
-    ];
-    for (name, unit, description, value) in gauges {
+    for (name, unit, description, value) in FIGURES {
         let of = runtime.metrics();
         meter
             .u64_observable_gauge(name)

@@ -8,6 +8,8 @@ use opentelemetry::{
 use super::count;
 use super::label::STATE;
 
+const DIRECTION: &str = "unblock.direction";
+
 /// This replica among the others.
 #[derive(Debug)]
 pub struct Replica {
@@ -24,13 +26,17 @@ impl Replica {
         let gauge = |name, unit, description| {
             meter.u64_gauge(name).with_unit(unit).with_description(description).build()
         };
+        let moved = meter
+            .u64_counter("unblock.lanes.moved")
+            .with_unit("{lane}")
+            .with_description("Lanes that changed hands: taken, given, or lost with the lease")
+            .build();
+        for direction in ["taken", "given", "lost"] {
+            moved.add(0, &[KeyValue::new(DIRECTION, direction)]);
+        }
         Self {
             lanes: gauge("unblock.lanes.owned", "{lane}", "Lanes this replica sends for, of 256"),
-            moved: meter
-                .u64_counter("unblock.lanes.moved")
-                .with_unit("{lane}")
-                .with_description("Lanes that changed hands: taken, given, or lost with the lease")
-                .build(),
+            moved,
             replicas: gauge("unblock.replicas", "{replica}", "Replicas alive, as this one saw last"),
             unsaved: gauge("unblock.results.unsaved", "{job}", "Jobs claimed whose results are not saved"),
             unsaved_limit: gauge("unblock.results.unsaved.limit", "{job}", "From then on nothing is claimed"),
@@ -46,7 +52,7 @@ impl Replica {
     /// So many lanes were `taken`, `given` or `lost`.
     pub fn moved(&self, direction: &'static str, lanes: usize) {
         if lanes > 0 {
-            self.moved.add(count(lanes), &[KeyValue::new("unblock.direction", direction)]);
+            self.moved.add(count(lanes), &[KeyValue::new(DIRECTION, direction)]);
         }
     }
 

@@ -1,10 +1,13 @@
 //! Requests to PingOne, by the conventions for HTTP clients, and the tokens that they need.
 
-use std::time::Duration;
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
 
 use opentelemetry::{
     KeyValue, Value,
-    metrics::{Counter, Gauge, Histogram, Meter},
+    metrics::{Counter, Histogram, Meter},
 };
 use opentelemetry_semantic_conventions::{
     attribute::{
@@ -21,7 +24,8 @@ use crate::job::Reason;
 pub struct Requests {
     duration: Histogram<f64>,
     refreshes: Counter<u64>,
-    expires_in: Gauge<f64>,
+    /// When the access token that was granted last ends.
+    ends_at: Arc<Mutex<Option<Instant>>>,
 }
 
 /// What kind of request it is: made once for each address and reused.
@@ -43,7 +47,7 @@ impl Request {
     /// A request of that method and path to that server. The path is a template without ids.
     #[must_use]
     pub fn new(method: &'static str, server: &str, port: u16, template: &'static str) -> Self {
-        let server: std::sync::Arc<str> = server.into();
+        let server: Arc<str> = server.into();
         Self {
             about: [
                 KeyValue::new(HTTP_REQUEST_METHOD, method),
@@ -57,6 +61,14 @@ impl Request {
 
 impl Requests {
     pub(super) fn new(meter: &Meter) -> Self {
+        let ends_at = Arc::<Mutex<Option<Instant>>>::default();
+        observe(meter, Arc::clone(&ends_at));
+        let refreshes = meter
+            .u64_counter("unblock.token.refreshes")
+            .with_unit("{refresh}")
+            .with_description("Access tokens asked for, by what came of it")
+            .build();
+        refreshes.add(0, &[label::outcome(None)]);
         Self {
             duration: meter
                 .f64_histogram(HTTP_CLIENT_REQUEST_DURATION)
@@ -64,16 +76,8 @@ impl Requests {
                 .with_description("How long requests to PingOne took, with their answers")
                 .with_boundaries(SECONDS.to_vec())
                 .build(),
-            refreshes: meter
-                .u64_counter("unblock.token.refreshes")
-                .with_unit("{refresh}")
-                .with_description("Access tokens asked for, by what came of it")
-                .build(),
-            expires_in: meter
-                .f64_gauge("unblock.token.expires_in")
-                .with_unit("s")
-                .with_description("How long the access token that was granted last lives, from its grant")
-                .build(),
+            refreshes,
+            ends_at,
         }
     }
 
@@ -102,11 +106,24 @@ impl Requests {
     /// A token was granted that lives so long.
     pub fn granted(&self, life: Duration) {
         self.refreshes.add(1, &[label::outcome(None)]);
-        self.expires_in.record(life.as_secs_f64(), &[]);
+        *self.ends_at.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now() + life);
     }
 
     /// No token was granted.
     pub fn not_granted(&self, reason: Reason) {
         self.refreshes.add(1, &[label::outcome(Some(reason))]);
     }
+}
+
+fn observe(meter: &Meter, ends_at: Arc<Mutex<Option<Instant>>>) {
+    meter
+        .f64_observable_gauge("unblock.token.expires_in")
+        .with_unit("s")
+        .with_description("How long the access token still serves that was granted last")
+        .with_callback(move |observer| {
+            if let Some(ends_at) = *ends_at.lock().unwrap_or_else(PoisonError::into_inner) {
+                observer.observe(ends_at.saturating_duration_since(Instant::now()).as_secs_f64(), &[]);
+            }
+        })
+        .build();
 }

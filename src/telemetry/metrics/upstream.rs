@@ -93,7 +93,7 @@ impl Upstream {
     pub(super) fn new(meter: &Meter) -> Self {
         let standing = Arc::<Standing>::default();
         observe(meter, &standing);
-        Self {
+        let upstream = Self {
             standing,
             transitions: meter
                 .u64_counter("unblock.upstream.transitions")
@@ -106,7 +106,14 @@ impl Upstream {
                 .with_description("How long PingOne asked to wait, or we waited where it did not say")
                 .with_boundaries(vec![0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 300.0, 900.0, 3600.0])
                 .build(),
+        };
+        // A counter that is there only from its first event on hides that event from whoever looks for an increase.
+        upstream.turn(Cause::Throttled, true, 0);
+        for cause in [Cause::CircuitOpen, Cause::CredentialRefused] {
+            upstream.turn(cause, true, 0);
+            upstream.turn(cause, false, 0);
         }
+        upstream
     }
 
     /// Says how all environments stand that this replica sends for.
@@ -122,8 +129,12 @@ impl Upstream {
 
     /// An environment began, or ceased, to be kept waiting.
     pub fn turned(&self, cause: Cause, begins: bool) {
+        self.turn(cause, begins, 1);
+    }
+
+    fn turn(&self, cause: Cause, begins: bool, times: u64) {
         let transition = if begins { "began" } else { "ended" };
-        self.transitions.add(1, &[cause.label(), KeyValue::new("unblock.transition", transition)]);
+        self.transitions.add(times, &[cause.label(), KeyValue::new("unblock.transition", transition)]);
     }
 
     /// PingOne's rate limit was met: everything waits so long.
@@ -228,4 +239,36 @@ fn gauge(
 #[expect(clippy::cast_precision_loss, reason = "counts are far below 2^52")]
 const fn number(count: u64) -> f64 {
     count as f64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn those_without_a_label_of_their_own_are_told_together() {
+        let upstream = Upstream::new(&opentelemetry::global::meter("test"));
+        let one = Environment {
+            pending: [1, 2],
+            oldest: [Duration::from_secs(1), Duration::ZERO],
+            rate: 0.5,
+            rate_limit: Some(20.0),
+            blocked: [true, false, false, false],
+            ..Environment::default()
+        };
+        upstream.stand((0..53).map(|number| {
+            let id = EnvironmentId::from(uuid::Uuid::from_u128(number));
+            let oldest = [Duration::from_secs(u64::try_from(number).unwrap_or_default()), Duration::ZERO];
+            (id, Environment { oldest, ..one.clone() })
+        }));
+        let lines = upstream.standing.lines();
+        assert_eq!(lines.len(), 51);
+        let other = lines.iter().find(|(label, _)| label.value.as_str() == "other");
+        let Some((_, Line { sum, blocked })) = other else { panic!("there is no line for the others") };
+        assert_eq!((sum.pending, sum.oldest[0]), ([3, 6], Duration::from_secs(52)));
+        assert_eq!((sum.rate, sum.rate_limit, *blocked), (1.5, Some(60.0), [3, 0, 0, 0]));
+        drop(lines);
+        upstream.stand(std::iter::empty());
+        assert!(upstream.standing.lines().is_empty(), "what is another's now is not told any more");
+    }
 }

@@ -92,8 +92,13 @@ impl Process {
         self.grpc
     }
 
-    pub(crate) const fn admin(&self) -> SocketAddr {
+    pub(crate) const fn admin_address(&self) -> SocketAddr {
         self.admin
+    }
+
+    /// Where that path of the admin port is.
+    pub(crate) fn admin(&self, path: &str) -> String {
+        format!("http://{}{path}", self.admin)
     }
 
     pub(crate) fn channel(&self) -> Result<Channel> {
