@@ -111,6 +111,10 @@ clients: ## the Python client's packages, in target/clients
 recording: postgresql ## docs/bulk.svg for the README: a real bulk run in a terminal (needs Python)
 	scripts/record-bulk.sh
 
+.PHONY: pictures
+pictures: postgresql ## docs/dashboards/*.svg: what the dashboards show of a real run, some 5 min (needs Python)
+	scripts/dashboard-pictures.sh
+
 .PHONY: postgresql
 postgresql: # its programs, from the system's package manager where they are missing
 	@scripts/ensure-postgresql.sh

@@ -25,6 +25,7 @@ mod lookups;
 mod metrics;
 mod outage;
 mod pauses;
+mod pictures;
 mod plans;
 mod postgres;
 mod process;

@@ -90,8 +90,8 @@ pub(crate) fn rules() -> Result<Vec<Rule>> {
 
 /// Every series that an expression selects by name, with its matchers: `unblock_replicas{job="a"}`.
 pub(crate) fn selectors(expression: &str) -> Vec<String> {
-    const WORDS: [&str; 10] =
-        ["and", "or", "unless", "by", "on", "without", "ignoring", "group_left", "group_right", "bool"];
+    const WORDS: [&str; 11] =
+        ["and", "or", "unless", "group_left", "group_right", "bool", "sum", "max", "min", "count", "group"];
     let mut found = Vec::new();
     let mut rest = expression;
     while let Some(start) = rest.find(|letter: char| letter.is_ascii_alphabetic() || letter == '_') {

@@ -5,6 +5,7 @@ use std::{
     net::{SocketAddr, TcpListener},
     path::PathBuf,
     process::{Child, Command, Stdio},
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use serde::Deserialize;
@@ -165,6 +166,19 @@ impl Prometheus {
             Found::Series(series) => series,
             Found::Scalar(value) => vec![Series { metric: std::collections::BTreeMap::new(), value }],
         })
+    }
+
+    /// Every value of an expression until now, every other second: as Prometheus answers.
+    pub(crate) async fn range(&self, expression: &str, of: Duration) -> Result<Value> {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs_f64();
+        let (start, end) = ((now - of.as_secs_f64()).to_string(), now.to_string());
+        let form = [("query", expression), ("start", &start), ("end", &end), ("step", "2")];
+        let asked = self.client.post(format!("http://{}/api/v1/query_range", self.address)).form(&form);
+        let mut answer: Value = asked.send().await?.json().await?;
+        if answer["status"] != "success" {
+            return Err(format!("{expression}: {answer}").into());
+        }
+        Ok(answer["data"]["result"].take())
     }
 
     /// Waits until an expression has a value.
