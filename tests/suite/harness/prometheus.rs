@@ -5,7 +5,7 @@ use std::{
     net::{SocketAddr, TcpListener},
     path::PathBuf,
     process::{Child, Command, Stdio},
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 use serde::Deserialize;
@@ -186,13 +186,13 @@ impl Prometheus {
         eventually(expression, async || Ok(!self.query(expression).await?.is_empty())).await
     }
 
-    /// The alerts that have fired since the start.
-    pub(crate) async fn fired(&self) -> Result<Vec<String>> {
-        let fired = self
-            .query("count by (alertname) (count_over_time(ALERTS{alertstate=\"firing\"}[1h]))")
-            .await?
-            .into_iter()
-            .filter_map(|mut series| series.metric.remove("alertname"));
+    /// The alerts that have fired since then.
+    pub(crate) async fn fired(&self, since: Instant) -> Result<Vec<String>> {
+        let seconds = since.elapsed().as_secs().max(1);
+        let asked =
+            format!("count by (alertname) (count_over_time(ALERTS{{alertstate=\"firing\"}}[{seconds}s]))");
+        let fired =
+            self.query(&asked).await?.into_iter().filter_map(|mut series| series.metric.remove("alertname"));
         let mut fired: Vec<String> = fired.collect();
         fired.sort();
         Ok(fired)
