@@ -112,7 +112,7 @@ recording: postgresql ## docs/bulk.svg for the README: a real bulk run in a term
 	scripts/record-bulk.sh
 
 .PHONY: pictures
-pictures: postgresql ## docs/dashboards/*.svg: what the dashboards show of a real run, some 5 min (needs Python)
+pictures: postgresql ## docs/dashboards/*.png: what the dashboards show of a real run, some 5 min (needs Python)
 	scripts/dashboard-pictures.sh
 
 .PHONY: postgresql

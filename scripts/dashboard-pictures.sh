@@ -1,5 +1,5 @@
 #!/bin/sh
-# Draws docs/dashboards/*.svg: two real replicas, a simulated PingOne and a real Prometheus run for three minutes, then matplotlib draws
+# Draws docs/dashboards/*.png: two real replicas, a simulated PingOne and a real Prometheus run for three minutes, then matplotlib draws
 # what each panel's expressions found. matplotlib is installed into target/pictures.
 set -eu
 

@@ -5,7 +5,7 @@ use std::{num::NonZeroU32, time::Duration};
 use clap::Args;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
-use tonic::transport::{Channel, Endpoint};
+use tonic::transport::{Channel, Endpoint, Uri};
 use uuid::Uuid;
 
 use crate::proto::v1::{self, Priority, device_service_client::DeviceServiceClient};
@@ -23,7 +23,7 @@ const AT_ONCE: usize = 256;
 pub(super) struct Callers {
     /// Plays callers too: has devices that it makes up unblocked at this server
     #[arg(long, value_name = "URL")]
-    call: Option<Endpoint>,
+    call: Option<Uri>,
     /// Calls per second
     #[arg(long, value_name = "RATE", default_value = "2", requires = "call")]
     calls_per_second: NonZeroU32,
@@ -33,7 +33,7 @@ impl Callers {
     /// Calls until `shutdown`. Without a server to call it has nothing to do.
     pub(super) async fn run(&self, shutdown: &CancellationToken) {
         let Some(server) = &self.call else { return };
-        let channel = server.clone().timeout(PATIENCE).connect_lazy();
+        let channel = Endpoint::from(server.clone()).timeout(PATIENCE).connect_lazy();
         let mut next = tokio::time::interval(Duration::from_secs(1) / self.calls_per_second.get());
         let mut calls = JoinSet::new();
         let mut number = 0_u32;

@@ -170,8 +170,9 @@ impl Prometheus {
 
     /// Every value of an expression until now, every other second: as Prometheus answers.
     pub(crate) async fn range(&self, expression: &str, of: Duration) -> Result<Value> {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs_f64();
-        let (start, end) = ((now - of.as_secs_f64()).to_string(), now.to_string());
+        // The same moments for all that is asked.
+        let end = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs() / 2 * 2;
+        let (start, end) = ((end - of.as_secs()).to_string(), end.to_string());
         let form = [("query", expression), ("start", &start), ("end", &end), ("step", "2")];
         let asked = self.client.post(format!("http://{}/api/v1/query_range", self.address)).form(&form);
         let mut answer: Value = asked.send().await?.json().await?;
