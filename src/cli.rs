@@ -28,6 +28,7 @@ mod serve;
 mod server;
 mod signals;
 mod simulate;
+mod status;
 mod table;
 mod unblock;
 
@@ -69,6 +70,7 @@ enum Command {
     Job(job::Job),
     #[command(subcommand)]
     Env(env::Env),
+    Status(status::Status),
     Simulate(simulate::Simulate),
     Health(health::Health),
     Completions(completions::Completions),
@@ -120,6 +122,7 @@ impl Command {
             Self::Device(device) => device.run(screen).await,
             Self::Job(job) => job.run(screen).await,
             Self::Env(env) => env.run(screen).await,
+            Self::Status(status) => status.run(screen).await,
             Self::Simulate(simulate) => simulate.run(screen).await,
             Self::Health(health) => health.run(screen).await,
             Self::Completions(completions) => completions.run(screen),

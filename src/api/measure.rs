@@ -1,7 +1,7 @@
 //! Measures every call, by OpenTelemetry's conventions for RPC: streams to their end, refusals by their reason.
 
 use std::{
-    collections::HashSet,
+    collections::HashMap,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
@@ -18,7 +18,10 @@ use tower::Service;
 
 use crate::{
     proto,
-    telemetry::{metrics, metrics::Call},
+    telemetry::{
+        metrics,
+        metrics::{Call, Method},
+    },
 };
 
 /// What a caller made up has one name for all: or anybody could fill the collector.
@@ -28,27 +31,30 @@ const UNKNOWN: &str = "_OTHER";
 #[derive(Debug, Clone)]
 pub(super) struct MeasureLayer<S> {
     inner: S,
-    methods: Arc<HashSet<Arc<str>>>,
-    unknown: Arc<str>,
+    methods: Arc<HashMap<String, Arc<Method>>>,
+    unknown: Arc<Method>,
 }
 
 impl<S> MeasureLayer<S> {
     pub(super) fn new(inner: S) -> Self {
-        let methods = methods();
-        metrics().calls.serves(&methods);
-        Self { inner, methods: Arc::new(methods), unknown: UNKNOWN.into() }
+        let calls = &metrics().calls;
+        let methods = methods().into_iter().map(|name| {
+            let method = calls.method(&name);
+            (name, method)
+        });
+        Self { inner, methods: Arc::new(methods.collect()), unknown: calls.method(UNKNOWN) }
     }
 }
 
 /// `package.Service/Method` of everything that is served.
-fn methods() -> HashSet<Arc<str>> {
+fn methods() -> Vec<String> {
     let files = [
         proto::DESCRIPTORS,
         tonic_health::pb::FILE_DESCRIPTOR_SET,
         tonic_reflection::pb::v1::FILE_DESCRIPTOR_SET,
         tonic_reflection::pb::v1alpha::FILE_DESCRIPTOR_SET,
     ];
-    let mut methods = HashSet::new();
+    let mut methods = Vec::new();
     for set in files.into_iter().filter_map(|bytes| prost_types::FileDescriptorSet::decode(bytes).ok()) {
         for file in set.file {
             for service in &file.service {
@@ -79,8 +85,7 @@ where
     fn call(&mut self, request: Request<Body>) -> Self::Future {
         let path = request.uri().path().trim_start_matches('/');
         let method = self.methods.get(path).unwrap_or(&self.unknown);
-        let measured =
-            Measured { call: Some(metrics().calls.began(Arc::clone(method))), began: Instant::now() };
+        let measured = Measured { call: Some(metrics().calls.began(method)), began: Instant::now() };
         let answer = self.inner.call(request);
         Box::pin(async move {
             let mut measured = measured;
@@ -116,7 +121,8 @@ impl Measured {
 
     fn close(&mut self, code: Code, reason: Option<String>) {
         if let Some(call) = self.call.take() {
-            call.ended(name(code), is_fault(code), reason, self.began.elapsed());
+            let after = self.began.elapsed();
+            metrics().calls.ended(&call, name(code), is_fault(code), reason, after);
         }
     }
 }

@@ -217,6 +217,7 @@ impl Health {
             "",
             v1::device_service_server::SERVICE_NAME,
             v1::job_service_server::SERVICE_NAME,
+            v1::batch_service_server::SERVICE_NAME,
             v1::environment_service_server::SERVICE_NAME,
         ];
         for service in names {

@@ -9,6 +9,7 @@ use tonic::{
     service::{Interceptor, interceptor::InterceptedService},
     transport::Channel,
 };
+use tonic_health::pb::health_client::HealthClient;
 
 use super::{
     error::{Error, printed},
@@ -43,6 +44,10 @@ pub(super) struct Client {
 impl Client {
     pub(super) fn new(channel: Channel, bearer: Option<MetadataValue<Ascii>>) -> Self {
         Self { channel, bearer: Bearer(bearer) }
+    }
+
+    pub(super) fn health(&self) -> HealthClient<InterceptedService<Channel, Bearer>> {
+        HealthClient::with_interceptor(self.channel.clone(), self.bearer.clone())
     }
 
     pub(super) fn devices(&self) -> DeviceServiceClient<InterceptedService<Channel, Bearer>> {

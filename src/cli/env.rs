@@ -5,6 +5,8 @@ mod pause;
 mod resume;
 mod table;
 
+pub(super) use table::{hue_of, per_second, short, state_name};
+
 use clap::{Args, Subcommand};
 
 use super::{

@@ -144,7 +144,8 @@ fn sentence(status: &Status) -> String {
     }
 }
 
-fn innermost(status: &Status) -> String {
+/// What made the connection give out.
+pub(super) fn innermost(status: &Status) -> String {
     let mut cause: &dyn std::error::Error = status;
     while let Some(deeper) = cause.source() {
         cause = deeper;

@@ -18,7 +18,9 @@ JSON output:
   default values (0, false, \"\") left out. Only int64 differs: a plain number.
   `job watch` and `batch watch` print the job or the batch at every change.
   `bulk` prints objects with one field that says what they are: preview, upload,
-  batch (at every change) and results.";
+  batch (at every change) and results. `status` prints what it found: verdict, also,
+  service, postgres, pingone, queue, batches and environments (the worst); there 0 is
+  given, and what is not known is left out.";
 
 pub(super) fn job(job: &v1::Job) -> Value {
     Fields::default()

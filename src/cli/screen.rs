@@ -36,6 +36,7 @@ pub(crate) struct Screen {
     colour_on_stdout: bool,
     colour_on_stderr: bool,
     live: bool,
+    live_on_stdout: bool,
     asks: bool,
 }
 
@@ -54,6 +55,7 @@ impl Screen {
             colour_on_stdout: colour && io::stdout().is_terminal(),
             colour_on_stderr: colour && io::stderr().is_terminal(),
             live: !dumb && io::stderr().is_terminal(),
+            live_on_stdout: !dumb && io::stdout().is_terminal(),
             asks: io::stdin().is_terminal() && io::stderr().is_terminal(),
         }
     }
@@ -72,6 +74,11 @@ impl Screen {
         self.live
     }
 
+    /// Whether data that was printed may be drawn again.
+    pub(super) const fn redraws(&self) -> bool {
+        self.live_on_stdout
+    }
+
     /// Whether a person is there to be asked.
     pub(super) const fn asks(&self) -> bool {
         self.asks
@@ -80,7 +87,15 @@ impl Screen {
     /// The columns there are: `COLUMNS`, or the terminal's, or 80.
     pub(crate) fn width(&self) -> u16 {
         let asked = env::var("COLUMNS").ok().and_then(|columns| columns.parse().ok());
-        asked.or_else(|| Table::new().use_stderr().width()).unwrap_or(USUAL_WIDTH).max(LEAST_WIDTH)
+        let terminal = || Table::new().use_stderr().width().or_else(|| Table::new().width());
+        // A terminal that has not been told its size says 0.
+        asked.or_else(terminal).filter(|columns| *columns > 0).unwrap_or(USUAL_WIDTH).max(LEAST_WIDTH)
+    }
+
+    /// The lines there are where data can be drawn again; nothing elsewhere.
+    pub(super) fn height(&self) -> Option<u16> {
+        let size = self.live_on_stdout.then(|| rustix::termios::tcgetwinsize(io::stdout()));
+        size.and_then(Result::ok).map(|size| size.ws_row).filter(|rows| *rows > 0)
     }
 
     /// Prints data.
@@ -88,8 +103,16 @@ impl Screen {
     /// # Errors
     /// [`Error::Output`], also when the reader is gone.
     pub(crate) fn print(&self, text: &str) -> Result<(), Error> {
+        self.put(&format!("{text}\n"))
+    }
+
+    /// Writes to stdout as it stands.
+    ///
+    /// # Errors
+    /// As [`Screen::print`].
+    pub(super) fn put(&self, text: &str) -> Result<(), Error> {
         let mut stdout = io::stdout().lock();
-        writeln!(stdout, "{text}").and_then(|()| stdout.flush()).map_err(Error::Output)
+        stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()).map_err(Error::Output)
     }
 
     /// Prints one JSON object on a line of its own.
@@ -142,14 +165,23 @@ impl Screen {
 
     /// `text` in its colour, for stderr.
     pub(super) fn paint(&self, hue: Hue, text: &str) -> String {
-        let code = match hue {
-            Hue::Good => 32,
-            Hue::Bad => 31,
-            Hue::Attention => 33,
-            Hue::Faint => 2,
-        };
-        if self.colour_on_stderr { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
+        if self.colour_on_stderr { painted(hue, text) } else { text.to_owned() }
     }
+
+    /// `text` in its colour, for stdout.
+    pub(super) fn paint_data(&self, hue: Hue, text: &str) -> String {
+        if self.colour_on_stdout { painted(hue, text) } else { text.to_owned() }
+    }
+}
+
+fn painted(hue: Hue, text: &str) -> String {
+    let code = match hue {
+        Hue::Good => 32,
+        Hue::Bad => 31,
+        Hue::Attention => 33,
+        Hue::Faint => 2,
+    };
+    format!("\x1b[{code}m{text}\x1b[0m")
 }
 
 /// `text` without control characters: what others wrote must not steer this terminal.
@@ -158,7 +190,7 @@ pub(super) fn printable(text: &str) -> String {
 }
 
 /// Breaks `text` between words; a word longer than the room stays whole.
-fn folded(text: &str, room: usize) -> Vec<String> {
+pub(super) fn folded(text: &str, room: usize) -> Vec<String> {
     let mut lines = vec![String::new()];
     for word in text.split(' ') {
         let line = lines.last_mut().expect("there is a first line");

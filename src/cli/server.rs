@@ -70,17 +70,39 @@ impl ServerOptions {
     /// # Errors
     /// [`Error::Usage`] for files and tokens that can not be used, [`Error::Connect`] where nobody answers.
     pub(super) async fn connect(&self, screen: &Screen) -> Result<Client, Error> {
+        self.warn_of_exposure(screen)?;
+        self.connect_again().await
+    }
+
+    /// As [`ServerOptions::connect`], for one who has been warned already.
+    ///
+    /// # Errors
+    /// As [`ServerOptions::connect`].
+    pub(super) async fn connect_again(&self) -> Result<Client, Error> {
         let bearer = self.token()?;
-        let endpoint = self.endpoint()?;
-        if bearer.is_some() && !self.is_private() {
-            let sentence = format!("the token travels unencrypted to {}", self.server);
-            screen.headline(Hue::Attention, "warning:", &sentence);
-        }
-        let channel = endpoint
+        let channel = self
+            .endpoint()?
             .connect()
             .await
             .map_err(|error| Error::Connect { server: self.server.clone(), cause: cause(&error) })?;
         Ok(Client::new(channel, bearer))
+    }
+
+    /// Says that whoever listens can read the token, if so it is.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] for a token that can not be used.
+    pub(super) fn warn_of_exposure(&self, screen: &Screen) -> Result<(), Error> {
+        if self.token()?.is_some() && !self.is_private() {
+            let sentence = format!("the token travels unencrypted to {}", self.server);
+            screen.headline(Hue::Attention, "warning:", &sentence);
+        }
+        Ok(())
+    }
+
+    /// The server to ask.
+    pub(super) fn url(&self) -> &str {
+        &self.server
     }
 
     /// `command` with the options that reach the same server again, to be pasted into a shell.

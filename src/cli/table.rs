@@ -131,8 +131,13 @@ pub(super) fn hue_of(job: &v1::Job) -> Option<Hue> {
 
 /// `2026-01-02 03:04:05 UTC`.
 pub(super) fn long_time(at: Timestamp) -> String {
+    instant(at).map_or_else(|| at.to_string(), stamp)
+}
+
+/// As [`long_time`].
+pub(super) fn stamp(at: OffsetDateTime) -> String {
     let format = format_description!("[year]-[month]-[day] [hour]:[minute]:[second] UTC");
-    instant(at).and_then(|at| at.format(format).ok()).unwrap_or_else(|| at.to_string())
+    at.format(format).unwrap_or_default()
 }
 
 /// The instant; nothing for one beyond the year 9999.

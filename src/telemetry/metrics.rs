@@ -2,6 +2,7 @@
 //! Prometheus on the admin port, from the same instruments. Where nothing reads them they cost next to nothing.
 
 mod calls;
+mod family;
 mod jobs;
 mod label;
 mod postgres;
@@ -24,7 +25,7 @@ use opentelemetry_sdk::{
 use opentelemetry_semantic_conventions::SCHEMA_URL;
 use prometheus::{Encoder as _, Registry, TextEncoder};
 
-pub use calls::Call;
+pub use calls::{Call, Method};
 pub use postgres::{Connections, timed};
 pub use requests::{End, Request};
 pub use upstream::{Cause, Environment};

@@ -8,7 +8,7 @@ const CLIENT: [&str; 5] = ["--server", "--ca", "--cert", "--key", "--token-file"
 
 #[tokio::test]
 async fn every_command_has_help_with_the_flags_of_the_contract() -> Tested {
-    let commands: [(&[&str], &[&str]); 26] = [
+    let commands: [(&[&str], &[&str]); 27] = [
         (&[], &["--output", "--no-color", "--version"]),
         (
             &["unblock"],
@@ -85,6 +85,7 @@ async fn every_command_has_help_with_the_flags_of_the_contract() -> Tested {
         (&["env", "list"], &["--timeout"]),
         (&["env", "pause"], &["<ENV", "--all", "--reason", "--timeout"]),
         (&["env", "resume"], &["<ENV", "--all", "--reason", "--timeout"]),
+        (&["status"], &["--watch[=<INTERVAL>]", "--timeout", "Exit code 0: all is well", "130"]),
         (&["completions"], &["SHELL"]),
     ];
     for (command, flags) in commands {

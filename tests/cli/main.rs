@@ -11,5 +11,6 @@ mod harness;
 mod help;
 mod jobs;
 mod server;
+mod status;
 mod terminal;
 mod unblock;

@@ -3,7 +3,11 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use pingone_unblock::proto::v1::{self, job::State};
+use pingone_unblock::proto::{
+    DESCRIPTORS,
+    v1::{self, job::State},
+};
+use prost::Message as _;
 use tonic::{Code, Status, client::Grpc, transport::Channel};
 use tonic_health::pb::{
     HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
@@ -168,15 +172,16 @@ async fn health_is_told_for_all_and_for_each_service() -> Result<()> {
     let world = World::start().await?;
     let channel = Channel::from_shared(format!("http://{}", world.service.address))?.connect().await?;
     let mut health = HealthClient::new(channel);
-    let names = [
-        "",
-        "pingone.device.v1.DeviceService",
-        "pingone.device.v1.JobService",
-        "pingone.device.v1.EnvironmentService",
-    ];
+    let contract = prost_types::FileDescriptorSet::decode(DESCRIPTORS)?;
+    let names = contract.file.iter().flat_map(|file| {
+        let package = file.package();
+        file.service.iter().map(move |service| format!("{package}.{}", service.name()))
+    });
+    let names: Vec<String> = names.chain([String::new()]).collect();
+    assert!(names.len() > 4, "{names:?}");
     for service in names {
-        crate::harness::service::eventually("it serves", async || {
-            let asked = HealthCheckRequest { service: service.to_owned() };
+        crate::harness::service::eventually(&format!("{service} serves"), async || {
+            let asked = HealthCheckRequest { service: service.clone() };
             Ok(health.check(asked).await?.into_inner().status() == ServingStatus::Serving)
         })
         .await?;

@@ -32,6 +32,7 @@ mod process;
 mod replicas;
 mod retention;
 mod stale;
+mod status;
 mod steer;
 mod takeover;
 mod trouble;

@@ -82,14 +82,14 @@ pub(super) fn environment(screen: &Screen, one: &Environment) -> String {
 }
 
 /// The state as people say it: `CREDENTIAL REFUSED`; the number of one that this program does not know.
-fn state_name(one: &Environment) -> String {
+pub(in crate::cli) fn state_name(one: &Environment) -> String {
     State::try_from(one.state).map_or_else(
         |_| format!("STATE {}", one.state),
         |state| state.as_str_name().trim_start_matches("STATE_").replace('_', " "),
     )
 }
 
-fn hue_of(one: &Environment) -> Option<Hue> {
+pub(in crate::cli) fn hue_of(one: &Environment) -> Option<Hue> {
     match State::try_from(one.state) {
         Ok(State::Sending) => Some(Hue::Good),
         Ok(State::Paused | State::Throttled) => Some(Hue::Attention),
@@ -111,7 +111,7 @@ fn rate(one: &Environment) -> String {
 }
 
 /// One digit behind the point where it says something.
-fn per_second(rate: f64) -> String {
+pub(in crate::cli) fn per_second(rate: f64) -> String {
     if rate < 10.0 && rate.fract() != 0.0 { format!("{rate:.1}") } else { format!("{rate:.0}") }
 }
 
@@ -131,7 +131,7 @@ fn waiting(one: &Environment) -> String {
 }
 
 /// `1234`, `120k`, `1.2M`: a backlog is not read to its last job.
-fn short(count: i64) -> String {
+pub(in crate::cli) fn short(count: i64) -> String {
     match count {
         ..10_000 => count.to_string(),
         10_000..1_000_000 => format!("{}k", count / 1000),

@@ -4,12 +4,14 @@ use std::{sync::Arc, time::Duration};
 
 use opentelemetry::{
     KeyValue, Value,
-    metrics::{Counter, Histogram, Meter, UpDownCounter},
+    metrics::{BoundHistogram, BoundUpDownCounter, Counter, Histogram, Meter, UpDownCounter},
 };
 use opentelemetry_semantic_conventions::{
     attribute::{ERROR_TYPE, RPC_METHOD, RPC_RESPONSE_STATUS_CODE, RPC_SYSTEM_NAME},
     metric::RPC_SERVER_CALL_DURATION,
 };
+
+use super::family::Family;
 
 const ERROR_REASON: &str = "error.reason";
 
@@ -25,13 +27,17 @@ pub struct Calls {
     refused: Counter<u64>,
 }
 
-/// A call that is answered; it ends with [`Call::ended`] or, for a caller that went away, when it is dropped.
+/// A method that is served.
 #[derive(Debug)]
-pub struct Call {
-    calls: &'static Calls,
-    method: Arc<str>,
-    over: bool,
+pub struct Method {
+    name: KeyValue,
+    in_progress: BoundUpDownCounter<i64>,
+    durations: Family<&'static str, BoundHistogram<f64>>,
 }
+
+/// A call that is answered, until it is dropped.
+#[derive(Debug)]
+pub struct Call(Arc<Method>);
 
 impl Calls {
     pub(super) fn new(meter: &Meter) -> Self {
@@ -55,53 +61,48 @@ impl Calls {
         }
     }
 
-    /// These are the methods that are served.
-    pub fn serves<'a>(&self, methods: impl IntoIterator<Item = &'a Arc<str>>) {
-        for method in methods {
-            self.in_progress.add(0, &[KeyValue::new(RPC_METHOD, Value::from(Arc::clone(method)))]);
-        }
+    /// A method that is served: `package.Service/Method` of the contract, or `_OTHER`. Never what a caller made up.
+    #[must_use]
+    pub fn method(&self, name: &str) -> Arc<Method> {
+        let name = KeyValue::new(RPC_METHOD, Value::from(Arc::<str>::from(name)));
+        let in_progress = self.in_progress.bind(std::slice::from_ref(&name));
+        // It is there before the first call.
+        in_progress.add(0);
+        Arc::new(Method { name, in_progress, durations: Family::default() })
     }
 
-    /// A call began. `method` is `package.Service/Method` of the contract, or `_OTHER`: never what a caller made up.
-    pub fn began(&'static self, method: Arc<str>) -> Call {
-        let call = Call { calls: self, method, over: false };
-        call.in_progress(1);
-        call
+    /// A call of `method` began.
+    #[must_use]
+    pub fn began(&self, method: &Arc<Method>) -> Call {
+        method.in_progress.add(1);
+        Call(Arc::clone(method))
     }
-}
 
-impl Call {
-    /// It ended with this code of gRPC, and if that is not OK, for this reason of the contract.
-    pub fn ended(mut self, code: &'static str, fault: bool, reason: Option<String>, after: Duration) {
-        self.over = true;
-        self.in_progress(-1);
-        let method = KeyValue::new(RPC_METHOD, Value::from(Arc::clone(&self.method)));
-        let mut about = Vec::with_capacity(4);
-        about.extend([
-            KeyValue::new(RPC_SYSTEM_NAME, "grpc"),
-            method.clone(),
-            KeyValue::new(RPC_RESPONSE_STATUS_CODE, code),
-        ]);
-        if fault {
-            about.push(KeyValue::new(ERROR_TYPE, code));
-        }
-        self.calls.duration.record(after.as_secs_f64(), &about);
+    /// A call ended with this code of gRPC, which is the server's `fault` or not, and if it is not OK, for a reason of the contract.
+    pub fn ended(
+        &self,
+        call: &Call,
+        code: &'static str,
+        fault: bool,
+        reason: Option<String>,
+        after: Duration,
+    ) {
+        let Method { name, durations, .. } = &*call.0;
+        let bind = || {
+            let code = |key| KeyValue::new(key, code);
+            let system = KeyValue::new(RPC_SYSTEM_NAME, "grpc");
+            let about = [system, name.clone(), code(RPC_RESPONSE_STATUS_CODE), code(ERROR_TYPE)];
+            self.duration.bind(if fault { &about } else { &about[..3] })
+        };
+        durations.get(code, bind).record(after.as_secs_f64());
         if let Some(reason) = reason {
-            self.calls.refused.add(1, &[method, KeyValue::new(ERROR_REASON, reason)]);
+            self.refused.add(1, &[name.clone(), KeyValue::new(ERROR_REASON, reason)]);
         }
-    }
-
-    fn in_progress(&self, change: i64) {
-        self.calls
-            .in_progress
-            .add(change, &[KeyValue::new(RPC_METHOD, Value::from(Arc::clone(&self.method)))]);
     }
 }
 
 impl Drop for Call {
     fn drop(&mut self) {
-        if !self.over {
-            self.in_progress(-1);
-        }
+        self.0.in_progress.add(-1);
     }
 }

@@ -4,11 +4,14 @@ use std::time::Duration;
 
 use opentelemetry::{
     KeyValue,
-    metrics::{Counter, Histogram, Meter},
+    metrics::{BoundCounter, BoundHistogram, Counter, Histogram, Meter},
 };
 
-use super::count;
-use super::label::{self, CAUSE, DISPOSITION, Environments, PRIORITIES};
+use super::{
+    count,
+    family::Family,
+    label::{self, CAUSE, DISPOSITION, Environments, PRIORITIES, REQUEST},
+};
 use crate::{
     device::EnvironmentId,
     job::{Priority, Reason, State},
@@ -21,17 +24,20 @@ const SECONDS: [f64; 16] =
 /// Jobs, attempts and batches.
 #[derive(Debug)]
 pub struct Jobs {
-    accepted: Counter<u64>,
-    finished: Counter<u64>,
-    duration: Histogram<f64>,
-    time_to_send: Histogram<f64>,
-    attempts: Counter<u64>,
+    accepted: Counts<(Priority, bool)>,
+    finished: Counts<(Priority, State, Option<Reason>)>,
+    duration: Durations<(Priority, State)>,
+    time_to_send: Durations<Priority>,
+    attempts: Counts<(Option<EnvironmentId>, Priority, &'static str, Option<Reason>)>,
     lapsed: Counter<u64>,
     rows: Counter<u64>,
     paused: Counter<u64>,
     purged: Counter<u64>,
     environments: Environments,
 }
+
+type Counts<K> = (Counter<u64>, Family<K, BoundCounter<u64>>);
+type Durations<K> = (Histogram<f64>, Family<K, BoundHistogram<f64>>);
 
 impl Jobs {
     pub(super) fn new(meter: &Meter) -> Self {
@@ -47,14 +53,26 @@ impl Jobs {
                 .build()
         };
         let jobs = Self {
-            accepted: counter("unblock.jobs.accepted", "{job}", "Jobs recorded, or found recorded before"),
-            finished: counter("unblock.jobs.finished", "{job}", "Jobs that ended, by how and why"),
-            duration: seconds("unblock.job.duration", "From the request, or redrive, of a job to its end"),
-            time_to_send: seconds(
-                "unblock.job.time_to_send",
-                "From when a job was due to the start of its request",
+            accepted: (
+                counter("unblock.jobs.accepted", "{job}", "Jobs recorded, or found recorded before"),
+                Family::default(),
             ),
-            attempts: counter("unblock.attempts", "{attempt}", "Attempts that ended, by what came of them"),
+            finished: (
+                counter("unblock.jobs.finished", "{job}", "Jobs that ended, by how and why"),
+                Family::default(),
+            ),
+            duration: (
+                seconds("unblock.job.duration", "From the request, or redrive, of a job to its end"),
+                Family::default(),
+            ),
+            time_to_send: (
+                seconds("unblock.job.time_to_send", "From when a job was due to the start of its request"),
+                Family::default(),
+            ),
+            attempts: (
+                counter("unblock.attempts", "{attempt}", "Attempts that ended, by what came of them"),
+                Family::default(),
+            ),
             lapsed: counter("unblock.leases.lapsed", "{claim}", "Claims of a replica that did not end them"),
             rows: counter("unblock.batch.rows", "{row}", "Rows of batches that were sent to us"),
             paused: counter("unblock.batches.paused", "{batch}", "Batches that were paused, by what"),
@@ -70,8 +88,7 @@ impl Jobs {
         for priority in PRIORITIES {
             self.accepted(priority, true, 0);
             self.accepted(priority, false, 0);
-            let about = [label::priority(priority), label::state(State::Succeeded), label::reason(None)];
-            self.finished.add(0, &about);
+            self.finished(priority, State::Succeeded, None, 0);
         }
         self.rows(true, 0);
         self.rows(false, 0);
@@ -84,26 +101,31 @@ impl Jobs {
 
     /// So many jobs were recorded now, or had been before.
     pub fn accepted(&self, priority: Priority, created: bool, jobs: usize) {
-        let disposition = if created { "created" } else { "repeated" };
-        self.accepted.add(count(jobs), &[label::priority(priority), KeyValue::new(DISPOSITION, disposition)]);
+        let (counter, family) = &self.accepted;
+        let disposition = || KeyValue::new(DISPOSITION, if created { "created" } else { "repeated" });
+        let bind = || counter.bind(&[label::priority(priority), disposition()]);
+        family.get((priority, created), bind).add(count(jobs));
     }
 
     /// So many jobs ended in this state, for this reason of the contract or none.
     pub fn finished(&self, priority: Priority, state: State, reason: Option<Reason>, jobs: usize) {
-        if jobs > 0 {
-            let about = [label::priority(priority), label::state(state), label::reason(reason)];
-            self.finished.add(count(jobs), &about);
-        }
+        let (counter, family) = &self.finished;
+        let bind = || counter.bind(&[label::priority(priority), label::state(state), label::reason(reason)]);
+        family.get((priority, state, reason), bind).add(count(jobs));
     }
 
     /// A job ended that long after it was asked for.
     pub fn lasted(&self, priority: Priority, state: State, duration: Duration) {
-        self.duration.record(duration.as_secs_f64(), &[label::priority(priority), label::state(state)]);
+        let (histogram, family) = &self.duration;
+        let bind = || histogram.bind(&[label::priority(priority), label::state(state)]);
+        family.get((priority, state), bind).record(duration.as_secs_f64());
     }
 
     /// The request of a job starts that long after it was due.
     pub fn sent(&self, priority: Priority, after: Duration) {
-        self.time_to_send.record(after.as_secs_f64(), &[label::priority(priority)]);
+        let (histogram, family) = &self.time_to_send;
+        let bind = || histogram.bind(&[label::priority(priority)]);
+        family.get(priority, bind).record(after.as_secs_f64());
     }
 
     /// An attempt ended: `request` is `unblock`, `read` or `list`, `failed` why it failed if it did.
@@ -114,13 +136,17 @@ impl Jobs {
         request: &'static str,
         failed: Option<Reason>,
     ) {
-        let about = [
-            self.environments.label(environment),
-            label::priority(priority),
-            KeyValue::new("unblock.request", request),
-            label::outcome(failed),
-        ];
-        self.attempts.add(1, &about);
+        let (counter, family) = &self.attempts;
+        let environment = self.environments.named(environment);
+        let bind = || {
+            counter.bind(&[
+                label::environment(environment),
+                label::priority(priority),
+                KeyValue::new(REQUEST, request),
+                label::outcome(failed),
+            ])
+        };
+        family.get((environment, priority, request, failed), bind).add(1);
     }
 
     /// So many claims were taken over from a replica that had not ended them.

@@ -1,8 +1,8 @@
 //! Labels whose values are few. Never a user, a device or a caller.
 
 use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex, PoisonError},
+    collections::HashSet,
+    sync::{PoisonError, RwLock},
 };
 
 use opentelemetry::{KeyValue, Value};
@@ -12,12 +12,13 @@ use crate::{
     job::{Priority, Reason, State},
 };
 
-pub(super) const ENVIRONMENT: &str = "unblock.environment.id";
+const ENVIRONMENT: &str = "unblock.environment.id";
 const PRIORITY: &str = "unblock.priority";
 pub(super) const STATE: &str = "unblock.state";
 const REASON: &str = "unblock.reason";
 const OUTCOME: &str = "unblock.outcome";
 pub(super) const CAUSE: &str = "unblock.cause";
+pub(super) const REQUEST: &str = "unblock.request";
 pub(super) const DISPOSITION: &str = "unblock.disposition";
 
 /// Environments that have a value of their own; all others share [`OTHER`].
@@ -56,23 +57,28 @@ pub(super) fn outcome(of: Option<Reason>) -> KeyValue {
     KeyValue::new(OUTCOME, of.map_or("ok", Reason::name))
 }
 
+/// An environment of its own name, or any other.
+pub(super) fn environment(of: Option<EnvironmentId>) -> KeyValue {
+    let value = of.map_or(Value::from(OTHER), |id| Value::from(id.to_string()));
+    KeyValue::new(ENVIRONMENT, value)
+}
+
 /// The environments that have a value of their own: the first that were met.
 #[derive(Debug, Default)]
-pub(super) struct Environments(Mutex<HashMap<EnvironmentId, Arc<str>>>);
+pub(super) struct Environments(RwLock<HashSet<EnvironmentId>>);
 
 impl Environments {
-    pub(super) fn label(&self, environment: EnvironmentId) -> KeyValue {
-        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let room = known.len() < ENVIRONMENTS_AT_MOST;
-        let value = match known.get(&environment) {
-            Some(value) => Value::from(Arc::clone(value)),
-            None if room => {
-                let value: Arc<str> = environment.to_string().into();
-                known.insert(environment, Arc::clone(&value));
-                Value::from(value)
-            }
-            None => Value::from(OTHER),
-        };
-        KeyValue::new(ENVIRONMENT, value)
+    /// The environment, if it has a value of its own.
+    pub(super) fn named(&self, environment: EnvironmentId) -> Option<EnvironmentId> {
+        let known = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        if known.contains(&environment) || known.len() >= ENVIRONMENTS_AT_MOST {
+            return known.get(&environment).copied();
+        }
+        drop(known);
+        let mut named = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        if named.len() < ENVIRONMENTS_AT_MOST {
+            named.insert(environment);
+        }
+        named.get(&environment).copied()
     }
 }

@@ -7,7 +7,7 @@ use std::{
 
 use opentelemetry::{
     KeyValue,
-    metrics::{Counter, Gauge, Histogram, Meter},
+    metrics::{BoundHistogram, Counter, Gauge, Histogram, Meter},
 };
 use opentelemetry_semantic_conventions::{
     attribute::{
@@ -17,7 +17,7 @@ use opentelemetry_semantic_conventions::{
     metric::{DB_CLIENT_CONNECTION_COUNT, DB_CLIENT_CONNECTION_MAX, DB_CLIENT_OPERATION_DURATION},
 };
 
-use super::metrics;
+use super::{count, family::Family, metrics};
 
 /// As the convention advises.
 const SECONDS: [f64; 9] = [0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0];
@@ -28,8 +28,10 @@ const SYSTEM: &str = "postgresql";
 #[derive(Debug)]
 pub struct Postgres {
     duration: Histogram<f64>,
+    durations: Family<&'static str, BoundHistogram<f64>>,
     errors: Counter<u64>,
     group: Histogram<u64>,
+    groups: Family<&'static str, BoundHistogram<u64>>,
     round_trip: Gauge<f64>,
     up: Gauge<u64>,
     pools: Pools,
@@ -79,6 +81,7 @@ impl Postgres {
                 .with_description("How long operations of the store took, waiting for a connection included")
                 .with_boundaries(SECONDS.to_vec())
                 .build(),
+            durations: Family::default(),
             errors,
             group: meter
                 .u64_histogram("unblock.commit.size")
@@ -86,6 +89,7 @@ impl Postgres {
                 .with_description("Jobs that one statement carried")
                 .with_boundaries(SIZES.to_vec())
                 .build(),
+            groups: Family::default(),
             round_trip: meter
                 .f64_gauge("unblock.postgres.round_trip")
                 .with_unit("s")
@@ -103,8 +107,8 @@ impl Postgres {
 
     /// One statement carried so many jobs.
     pub fn carried(&self, operation: &'static str, jobs: usize) {
-        self.group
-            .record(u64::try_from(jobs).unwrap_or(u64::MAX), &[KeyValue::new(DB_OPERATION_NAME, operation)]);
+        let bind = || self.group.bind(&[KeyValue::new(DB_OPERATION_NAME, operation)]);
+        self.groups.get(operation, bind).record(count(jobs));
     }
 
     /// A statement failed: Postgres was `unavailable` or it `refused` it.
@@ -180,9 +184,11 @@ pub fn timed(operation: &'static str) -> Timed {
 
 impl Drop for Timed {
     fn drop(&mut self) {
-        metrics().postgres.duration.record(
-            self.began.elapsed().as_secs_f64(),
-            &[KeyValue::new(DB_SYSTEM_NAME, SYSTEM), KeyValue::new(DB_OPERATION_NAME, self.operation)],
-        );
+        let Postgres { duration, durations, .. } = &metrics().postgres;
+        let bind = || {
+            let operation = KeyValue::new(DB_OPERATION_NAME, self.operation);
+            duration.bind(&[KeyValue::new(DB_SYSTEM_NAME, SYSTEM), operation])
+        };
+        durations.get(self.operation, bind).record(self.began.elapsed().as_secs_f64());
     }
 }

@@ -7,7 +7,7 @@ use std::{
 
 use opentelemetry::{
     KeyValue, Value,
-    metrics::{Counter, Histogram, Meter},
+    metrics::{BoundHistogram, Counter, Histogram, Meter},
 };
 use opentelemetry_semantic_conventions::{
     attribute::{
@@ -16,7 +16,7 @@ use opentelemetry_semantic_conventions::{
     metric::HTTP_CLIENT_REQUEST_DURATION,
 };
 
-use super::{calls::SECONDS, label};
+use super::{calls::SECONDS, family::Family, label};
 use crate::job::Reason;
 
 /// Requests to PingOne.
@@ -29,13 +29,14 @@ pub struct Requests {
 }
 
 /// What kind of request it is: made once for each address and reused.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct Request {
     about: [KeyValue; 4],
+    durations: Family<End, BoundHistogram<f64>>,
 }
 
 /// How a request ended.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum End {
     /// With this status.
     Answered(u16),
@@ -55,6 +56,7 @@ impl Request {
                 KeyValue::new(SERVER_PORT, i64::from(port)),
                 KeyValue::new(URL_TEMPLATE, template),
             ],
+            durations: Family::default(),
         }
     }
 }
@@ -83,24 +85,19 @@ impl Requests {
 
     /// A request ended.
     pub fn ended(&self, request: &Request, end: End, after: Duration) {
-        let [method, server, port, template] = &request.about;
-        let (method, server, port, template) =
-            (method.clone(), server.clone(), port.clone(), template.clone());
-        let after = after.as_secs_f64();
-        let status = |status: u16| KeyValue::new(HTTP_RESPONSE_STATUS_CODE, i64::from(status));
-        match end {
-            End::Answered(code) if code < 400 => {
-                self.duration.record(after, &[method, server, port, template, status(code)]);
+        let bind = || {
+            let status = |code: u16| KeyValue::new(HTTP_RESPONSE_STATUS_CODE, i64::from(code));
+            let mut about = request.about.to_vec();
+            match end {
+                End::Answered(code) if code < 400 => about.push(status(code)),
+                End::Answered(code) => {
+                    about.extend([status(code), KeyValue::new(ERROR_TYPE, code.to_string())])
+                }
+                End::Lost(why) => about.push(KeyValue::new(ERROR_TYPE, why)),
             }
-            End::Answered(code) => {
-                let error = KeyValue::new(ERROR_TYPE, code.to_string());
-                self.duration.record(after, &[method, server, port, template, status(code), error]);
-            }
-            End::Lost(why) => {
-                self.duration
-                    .record(after, &[method, server, port, template, KeyValue::new(ERROR_TYPE, why)]);
-            }
-        }
+            self.duration.bind(&about)
+        };
+        request.durations.get(end, bind).record(after.as_secs_f64());
     }
 
     /// A token was granted that lives so long.

@@ -118,13 +118,12 @@ impl Upstream {
 
     /// Says how all environments stand that this replica sends for.
     pub fn stand(&self, environments: impl Iterator<Item = (EnvironmentId, Environment)>) {
-        let mut lines: BTreeMap<String, (KeyValue, Line)> = BTreeMap::new();
+        let mut lines: BTreeMap<Option<EnvironmentId>, Line> = BTreeMap::new();
         for (id, environment) in environments {
-            let label = self.standing.labels.label(id);
-            let (_, line) = lines.entry(label.value.to_string()).or_insert_with(|| (label, Line::default()));
-            line.add(&environment);
+            lines.entry(self.standing.labels.named(id)).or_default().add(&environment);
         }
-        *self.standing.lines() = lines.into_values().collect();
+        let labelled = lines.into_iter().map(|(id, line)| (label::environment(id), line));
+        *self.standing.lines() = labelled.collect();
     }
 
     /// An environment began, or ceased, to be kept waiting.
