@@ -1,7 +1,10 @@
 //! Each alert fires in its situation and no other does: real replicas, a real Prometheus, the project's rules with every time a
 //! twentieth as long. What is told at leisure, of times and thresholds, promtool tests (`make alerts`).
 
-use std::time::{Duration, Instant};
+use std::{
+    net::TcpListener,
+    time::{Duration, Instant},
+};
 
 use pingone_unblock::simulator::{self, CLIENT_ID, Fault};
 use rustix::process::Signal;
@@ -65,6 +68,15 @@ impl Scene {
     }
 }
 
+/// A proxy that lets everything through.
+async fn before_postgres(database: &Database) -> Result<Proxy> {
+    let server: PgConnectOptions = database.url().parse()?;
+    let address = tokio::net::lookup_host((server.get_host(), server.get_port())).await?.next();
+    let proxy = Proxy::start(address.ok_or("Postgres has no address")?).await?;
+    proxy.allow(usize::MAX >> 4);
+    Ok(proxy)
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn pingone_down_is_told_as_that_alone() -> Result<()> {
     let (database, pingone) =
@@ -85,13 +97,23 @@ async fn a_refused_credential_is_told_as_that_alone() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn postgres_down_is_told_as_that_alone() -> Result<()> {
+    let (database, pingone) =
+        (Database::create().await?, PingOne::start(simulator::Settings::default()).await?);
+    let proxy = before_postgres(&database).await?;
+    let through = database.through(proxy.address)?;
+    let Some(scene) = Scene::start(&through, &pingone, &[], 5).await? else { return Ok(()) };
+    // A port that nobody listens on any more.
+    proxy.lead_to(TcpListener::bind("127.0.0.1:0")?.local_addr()?);
+    proxy.cut();
+    scene.tells_only("PostgresDown").await
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_slow_postgres_is_told_as_that_alone() -> Result<()> {
     let (database, pingone) =
         (Database::create().await?, PingOne::start(simulator::Settings::default()).await?);
-    let server: PgConnectOptions = database.url().parse()?;
-    let address = tokio::net::lookup_host((server.get_host(), server.get_port())).await?.next();
-    let proxy = Proxy::start(address.ok_or("Postgres has no address")?).await?;
-    proxy.allow(usize::MAX >> 4);
+    let proxy = before_postgres(&database).await?;
     let through = database.through(proxy.address)?;
     let Some(scene) = Scene::start(&through, &pingone, &[], 2).await? else { return Ok(()) };
     proxy.delay(Duration::from_millis(400));
