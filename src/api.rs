@@ -10,6 +10,7 @@ mod environment_service;
 mod fields;
 mod job_service;
 mod measure;
+mod method;
 mod normalise;
 mod server;
 mod status;

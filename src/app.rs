@@ -158,8 +158,9 @@ impl App {
             health.set(false).await;
             self.draining.cancel();
             close_connections.cancel();
-            if let Err(error) = engine.await {
-                tracing::error!(%error, "the engine died");
+            // Not the error: it quotes the panic, which was logged where it was.
+            if engine.await.is_err() {
+                tracing::error!("the engine died");
             }
             tracing::info!(elapsed_ms = since.elapsed().as_millis(), "drained");
         }

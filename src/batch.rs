@@ -2,7 +2,7 @@
 
 mod judge;
 
-use std::time::Duration;
+use std::{fmt, time::Duration};
 
 use sha2::{Digest, Sha256};
 use time::OffsetDateTime;
@@ -132,7 +132,7 @@ impl State {
 }
 
 /// What a caller says of a batch when it is made.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Clone, PartialEq)]
 pub struct Header {
     /// The caller's name for it, unique within the environment.
     pub id: String,
@@ -154,6 +154,13 @@ pub struct Header {
     pub canary_count: u32,
     /// Nothing is sent before the seal.
     pub start_when_sealed: bool,
+}
+
+/// Without what the caller wrote.
+impl fmt::Debug for Header {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Header").field("environment", &self.environment).finish_non_exhaustive()
+    }
 }
 
 impl Header {
@@ -262,7 +269,7 @@ impl Batch {
 }
 
 /// One row to record.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Target {
     /// What it names, or why it is refused.
     pub named: Result<Named, Refused>,
@@ -270,8 +277,15 @@ pub struct Target {
     pub client_reference: String,
 }
 
+/// Without what the caller wrote.
+impl fmt::Debug for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Target").field("named", &self.named).finish_non_exhaustive()
+    }
+}
+
 /// A row that is refused by itself.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Refused {
     /// As `ErrorInfo.reason`.
     pub reason: String,
@@ -281,6 +295,13 @@ pub struct Refused {
     pub user: String,
     /// What was given as a device id.
     pub device: String,
+}
+
+/// Without what the caller wrote.
+impl fmt::Debug for Refused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Refused").field("reason", &self.reason).finish_non_exhaustive()
+    }
 }
 
 /// Whom a row names.

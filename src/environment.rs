@@ -1,6 +1,6 @@
 //! How a PingOne environment stands, as an operator sees it: read off what is recorded, never stored itself. Pure.
 
-use std::time::Duration;
+use std::{fmt, time::Duration};
 
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 use uuid::Uuid;
@@ -26,7 +26,7 @@ pub enum State {
 }
 
 /// An operator's pause.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Pause {
     /// Since when.
     pub at: OffsetDateTime,
@@ -34,6 +34,13 @@ pub struct Pause {
     pub by: String,
     /// Why; may be empty.
     pub reason: String,
+}
+
+/// Without what the caller wrote.
+impl fmt::Debug for Pause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Pause").field("at", &self.at).finish_non_exhaustive()
+    }
 }
 
 impl Pause {

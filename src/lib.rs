@@ -26,6 +26,7 @@ pub mod job;
 pub mod pingone;
 pub mod postgres;
 pub mod proto;
+pub mod redact;
 pub mod simulator;
 pub mod store;
 pub mod telemetry;

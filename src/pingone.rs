@@ -3,7 +3,6 @@
 mod address;
 mod answer;
 mod exchange;
-mod redact;
 mod retry_after;
 mod said;
 mod settings;
@@ -241,6 +240,7 @@ impl Client {
             request =
                 request.header(CONTENT_TYPE, UNBLOCK).header(CONTENT_LENGTH, HeaderValue::from_static("0"));
         }
+        let shown = token::shown(&bearer);
         request = request
             .header(AUTHORIZATION, bearer)
             .header(ACCEPT, JSON)
@@ -248,7 +248,7 @@ impl Client {
         if let Some(trace) = trace_parent.and_then(|text| HeaderValue::from_str(text).ok()) {
             request = request.header(TRACE_PARENT, trace);
         }
-        exchange(request, kind, LARGEST_ANSWER, deadline).await
+        exchange(request, kind, shown, LARGEST_ANSWER, deadline).await
     }
 }
 
@@ -271,13 +271,14 @@ impl Answer {
     }
 
     fn without_request(mut failure: Failure) -> Self {
-        failure.message.push_str("; nothing was sent");
+        failure.message = failure.message.and("; nothing was sent");
         let (http_status, correlation_id) = (failure.http_status, failure.correlation_id.clone());
         Self { outcome: Err(failure), http_status, correlation_id, requests: 0 }
     }
 
     fn refused_token(mut failure: Failure, first: &Response) -> Self {
-        failure.message.push_str("; PingOne had refused the token before (401), nothing was changed");
+        failure.message =
+            failure.message.and("; PingOne had refused the token before (401), nothing was changed");
         Self {
             outcome: Err(failure),
             http_status: Some(first.status.as_u16()),

@@ -40,7 +40,10 @@ pub use retention::OldJobs;
 pub use steer::{Cancelled, Redrive, Redriven};
 pub use submit::{Recorded, Submission};
 
-use crate::job::{Failure, Reason, RetryHint};
+use crate::{
+    job::{Failure, Reason, RetryHint},
+    redact::Redacted,
+};
 
 /// A failure as the store keeps it.
 #[derive(Debug)]
@@ -58,7 +61,7 @@ impl StoredFailure {
     fn into_failure(self) -> Option<Failure> {
         Some(Failure {
             reason: Reason::from_name(self.reason.as_deref()?)?,
-            message: self.message.unwrap_or_default(),
+            message: self.message.map(Redacted::from_stored).unwrap_or_default(),
             hint: RetryHint::Never,
             http_status: self.http_status.and_then(|status| u16::try_from(status).ok()),
             pingone_code: self.pingone_code,

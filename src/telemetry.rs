@@ -3,7 +3,7 @@
 pub mod metrics;
 mod traces;
 
-use std::{io::IsTerminal as _, panic, time::Duration};
+use std::{any::Any, io::IsTerminal as _, panic, time::Duration};
 
 use futures_util::future::OptionFuture;
 use opentelemetry::KeyValue;
@@ -16,12 +16,16 @@ use opentelemetry_semantic_conventions::{
 };
 use tracing::Subscriber;
 use tracing_subscriber::{
-    EnvFilter, Layer, fmt,
+    EnvFilter, Layer,
+    filter::{LevelFilter, Targets},
+    fmt,
     layer::SubscriberExt as _,
     registry::LookupSpan,
     util::{SubscriberInitExt as _, TryInitError},
 };
 use uuid::Uuid;
+
+use crate::redact::Redacted;
 
 pub use metrics::{Metrics, exposition, metrics};
 pub use traces::{Traces, continue_from, has_context, link_to, trace_parent_of_current_span, wants_span};
@@ -30,6 +34,11 @@ const SERVICE: &str = "pingone-unblock";
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 /// The target of this service's spans.
 pub const SPANS: &str = "pingone_unblock::span";
+
+/// What the targets of this service's own events begin with.
+const OWN: &str = "pingone_unblock";
+/// The most that is told of a panic, in characters.
+const LONGEST_PANIC: usize = 200;
 
 /// What is logged and traced. The default: `info`, as fits stderr, nothing sent.
 #[derive(Debug, Clone, Default)]
@@ -141,12 +150,12 @@ pub fn init(options: &Options) -> Result<Telemetry, TelemetryError> {
     let meters = options.metrics.start(resource)?;
     let traces = provider.as_ref().map(traces::layer);
     traces::sent(matches!(options.traces, Traces::Sent(_)));
-    tracing_subscriber::registry().with(traces).with(filter(options)?).with(log_layer(options)).try_init()?;
+    let filters = filter(options)?.and_then(ceiling());
+    tracing_subscriber::registry().with(traces).with(filters).with(log_layer(options)).try_init()?;
     panic::set_hook(Box::new(|panic| {
-        let message = panic.payload_as_str().unwrap_or("no message");
         let location = panic.location().map(ToString::to_string).unwrap_or_default();
-        // Debug, so that a message of several lines stays on one.
-        tracing::error!(panic.message = ?message, panic.location = location, "panicked");
+        let message = panic_message(panic.payload());
+        tracing::error!(panic.message = %message, panic.location = location, "panicked");
     }));
     Ok(Telemetry { provider, meters })
 }
@@ -194,6 +203,25 @@ fn filter(options: &Options) -> Result<EnvFilter, InvalidFilter> {
     Ok(EnvFilter::try_new(format!("sqlx=warn,{SPANS}=info,{}", options.filter.0))?)
 }
 
+/// What no filter reaches past. Libraries put headers and bodies into their finer events, and sqlx what it does not understand of an
+/// address or a password file into warnings.
+fn ceiling() -> Targets {
+    Targets::new()
+        .with_default(LevelFilter::INFO)
+        .with_target(OWN, LevelFilter::TRACE)
+        .with_target("sqlx", LevelFilter::WARN)
+        .with_target("sqlx_postgres::options", LevelFilter::ERROR)
+}
+
+/// What may be told of a panic: the program's own words, and of a message that was put together what stands before any value.
+fn panic_message(payload: &(dyn Any + Send)) -> Redacted {
+    match (payload.downcast_ref::<&'static str>(), payload.downcast_ref::<String>()) {
+        (Some(words), _) => Redacted::of(words, LONGEST_PANIC),
+        (None, Some(message)) => Redacted::unquoted(message, LONGEST_PANIC),
+        (None, None) => "no message".into(),
+    }
+}
+
 fn log_layer<S>(options: &Options) -> Box<dyn Layer<S> + Send + Sync>
 where
     S: Subscriber + for<'span> LookupSpan<'span>,
@@ -209,5 +237,42 @@ where
     match json {
         true => lines.json().flatten_event(true).with_current_span(false).boxed(),
         false => lines.boxed(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tracing::Level;
+
+    #[test]
+    fn no_filter_makes_libraries_tell_headers_and_bodies() {
+        let ceiling = ceiling();
+        for library in ["hyper", "h2", "reqwest", "rustls", "tonic", "tower", "log"] {
+            assert!(!ceiling.would_enable(library, &Level::DEBUG), "{library}");
+            assert!(ceiling.would_enable(library, &Level::INFO), "{library}");
+        }
+        assert!(!ceiling.would_enable("sqlx", &Level::INFO));
+        assert!(!ceiling.would_enable("sqlx_postgres::options::parse", &Level::WARN));
+        assert!(ceiling.would_enable("pingone_unblock::engine", &Level::TRACE));
+    }
+
+    #[test]
+    fn a_panic_tells_no_value() {
+        let told = |panics: fn()| {
+            let payload = panic::catch_unwind(panics).err().unwrap_or(Box::new(()));
+            panic_message(&*payload).to_string()
+        };
+        assert_eq!(told(|| panic!("nobody is here")), "nobody is here");
+        assert_eq!(
+            told(|| std::hint::black_box(Err::<(), _>("hunter2")).expect("the token is read")),
+            "the token is read"
+        );
+        assert_eq!(
+            told(|| drop("über hunter2"[1..2].to_owned())),
+            "start byte index 1 is not a char boundary; it is inside"
+        );
+        assert_eq!(told(|| panic!("mail {}", "jane@example.com")), "mail [redacted]");
+        assert_eq!(told(|| panic::panic_any(7)), "no message");
     }
 }

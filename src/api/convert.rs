@@ -141,7 +141,7 @@ fn attempt(attempt: Attempt) -> v1::Attempt {
 pub(super) fn error(failure: Failure) -> v1::JobError {
     v1::JobError {
         reason: failure.reason.name().to_owned(),
-        message: failure.message,
+        message: failure.message.into(),
         http_status: failure.http_status.map(i32::from).unwrap_or_default(),
         pingone_code: failure.pingone_code.unwrap_or_default(),
         pingone_id: failure.pingone_id.unwrap_or_default(),

@@ -11,62 +11,30 @@ use std::{
 use bytes::Bytes;
 use http::{HeaderMap, Request, Response};
 use http_body::Frame;
-use prost::Message as _;
 use tonic::{Code, Status, body::Body};
 use tonic_types::StatusExt as _;
 use tower::Service;
 
-use crate::{
-    proto,
-    telemetry::{
-        metrics,
-        metrics::{Call, Method},
-    },
+use super::method;
+use crate::telemetry::{
+    metrics,
+    metrics::{Call, Method},
 };
-
-/// What a caller made up has one name for all: or anybody could fill the collector.
-const UNKNOWN: &str = "_OTHER";
 
 /// The layer around whatever answers calls.
 #[derive(Debug, Clone)]
 pub(super) struct MeasureLayer<S> {
     inner: S,
-    methods: Arc<HashMap<String, Arc<Method>>>,
-    unknown: Arc<Method>,
+    /// One of them stands for all that a caller made up: or anybody could fill the collector.
+    methods: Arc<HashMap<&'static str, Arc<Method>>>,
 }
 
 impl<S> MeasureLayer<S> {
     pub(super) fn new(inner: S) -> Self {
         let calls = &metrics().calls;
-        let methods = methods().into_iter().map(|name| {
-            let method = calls.method(&name);
-            (name, method)
-        });
-        Self { inner, methods: Arc::new(methods.collect()), unknown: calls.method(UNKNOWN) }
+        let methods = method::known().map(|name| (name, calls.method(name)));
+        Self { inner, methods: Arc::new(methods.collect()) }
     }
-}
-
-/// `package.Service/Method` of everything that is served.
-fn methods() -> Vec<String> {
-    let files = [
-        proto::DESCRIPTORS,
-        tonic_health::pb::FILE_DESCRIPTOR_SET,
-        tonic_reflection::pb::v1::FILE_DESCRIPTOR_SET,
-        tonic_reflection::pb::v1alpha::FILE_DESCRIPTOR_SET,
-    ];
-    let mut methods = Vec::new();
-    for set in files.into_iter().filter_map(|bytes| prost_types::FileDescriptorSet::decode(bytes).ok()) {
-        for file in set.file {
-            for service in &file.service {
-                let named = service
-                    .method
-                    .iter()
-                    .map(|method| format!("{}.{}/{}", file.package(), service.name(), method.name()).into());
-                methods.extend(named);
-            }
-        }
-    }
-    methods
 }
 
 impl<S> Service<Request<Body>> for MeasureLayer<S>
@@ -83,9 +51,9 @@ where
     }
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
-        let path = request.uri().path().trim_start_matches('/');
-        let method = self.methods.get(path).unwrap_or(&self.unknown);
-        let measured = Measured { call: Some(metrics().calls.began(method)), began: Instant::now() };
+        let call = self.methods.get(method::method(request.uri().path()));
+        let call = call.map(|method| metrics().calls.began(method));
+        let measured = Measured { call, began: Instant::now() };
         let answer = self.inner.call(request);
         Box::pin(async move {
             let mut measured = measured;

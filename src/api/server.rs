@@ -28,7 +28,8 @@ use tower::{Service, ServiceExt};
 use tracing::Instrument as _;
 
 use super::{
-    Services, deadline::DeadlineLayer, measure::MeasureLayer, normalise::NormaliseLayer, status::ErrorReason,
+    Services, deadline::DeadlineLayer, measure::MeasureLayer, method::method, normalise::NormaliseLayer,
+    status::ErrorReason,
 };
 use crate::{
     proto::{self, v1},
@@ -262,7 +263,7 @@ where
         };
         let span = match telemetry::wants_span(telemetry::has_context(request.headers())) {
             true => {
-                let method = request.uri().path().trim_start_matches('/');
+                let method = method(request.uri().path());
                 tracing::info_span!(target: telemetry::SPANS, "call", rpc.method = method, otel.name = method, otel.kind = "server")
             }
             false => tracing::Span::none(),

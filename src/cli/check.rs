@@ -34,7 +34,7 @@ impl Check {
             let refused = route.client.check_credential().await.err();
             findings.push(Finding {
                 what: "PingOne credential".to_owned(),
-                wrong: refused.map(|failure| failure.message),
+                wrong: refused.map(|failure| failure.message.into()),
             });
         }
         for (id, environment) in &config.pingone.own {
@@ -42,7 +42,7 @@ impl Check {
             let refused = route.client.check_credential().await.err();
             findings.push(Finding {
                 what: format!("PingOne credential of environment {id}"),
-                wrong: refused.map(|failure| failure.message),
+                wrong: refused.map(|failure| failure.message.into()),
             });
         }
         for finding in &findings {

@@ -161,8 +161,9 @@ impl<'a> Reader<'a> {
         let Some(path) = &given.file else { return Some(given.text.trim().into()) };
         let wrong = match std::fs::read_to_string(path) {
             Ok(text) if !text.trim().is_empty() => return Some(text.trim().into()),
-            Ok(_) => format!("{} is empty", path.display()),
-            Err(error) => format!("{} cannot be read: {error}", path.display()),
+            // Without the path: it is the secret itself where somebody took this for the other setting.
+            Ok(_) => "the file it names is empty".to_owned(),
+            Err(error) => format!("the file it names cannot be read: {error}"),
         };
         self.mistake(
             given.origin.clone(),

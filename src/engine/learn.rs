@@ -14,6 +14,7 @@ use super::{
 use crate::{
     device::EnvironmentId,
     job::{Failure, Priority, Reason, RetryHint},
+    redact::Redacted,
     store::{Failed, ReadFirst, Succeeded},
     telemetry::metrics::{Cause, metrics},
 };
@@ -128,8 +129,8 @@ fn learn(core: &Arc<Core>, attempt: &Attempt, failure: &mut Failure, started: St
     if failure.reason == Reason::Forbidden && desk.gate.forbidden(device.user) {
         failure.reason = Reason::CredentialRefused;
         failure.hint = RetryHint::Credential;
-        failure.message =
-            format!("{}; so it was for 20 users in a row, so it is the credential", failure.message);
+        failure.message = std::mem::take(&mut failure.message)
+            .and("; so it was for 20 users in a row, so it is the credential");
     }
     match failure.hint {
         RetryHint::Hold(asked) => {
@@ -219,7 +220,7 @@ pub(super) fn reached(core: &Arc<Core>, environment: EnvironmentId) {
     }
 }
 
-fn circuit_opened(core: &Arc<Core>, environment: EnvironmentId, why: String, wait: Duration, probed: bool) {
+fn circuit_opened(core: &Arc<Core>, environment: EnvironmentId, why: Redacted, wait: Duration, probed: bool) {
     tracing::warn!(
         environment.id = %environment, retry_in_s = wait.as_secs(),
         "PingOne fails: one job at a time finds out whether it still does"
@@ -229,7 +230,7 @@ fn circuit_opened(core: &Arc<Core>, environment: EnvironmentId, why: String, wai
     }
     let core = Arc::clone(core);
     tokio::spawn(async move {
-        if let Err(error) = core.store.breaker_opened(environment, &why, wait).await {
+        if let Err(error) = core.store.breaker_opened(environment, why.as_str(), wait).await {
             tracing::warn!(%error, "that PingOne fails was not stored");
         }
     });

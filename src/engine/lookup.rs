@@ -39,7 +39,7 @@ pub(super) fn nothing_to_unblock(
     let nothing = is_of_batch(job) && found(job, list).is_empty();
     nothing.then(|| Failure {
         reason: Reason::NoBlockedDevice,
-        message: "none of the user's devices is blocked".to_owned(),
+        message: "none of the user's devices is blocked".into(),
         hint: RetryHint::Never,
         http_status,
         pingone_code: None,

@@ -17,6 +17,7 @@ use crate::{
     device::{EnvironmentId, Snapshot},
     job::{Failure, Reason, RetryHint},
     pingone::Answer,
+    redact::Redacted,
     store::{ReadFirst, SEND_WINDOW},
 };
 
@@ -179,11 +180,11 @@ fn reblocked(answer: &Answer, blocked_at: OffsetDateTime, requested_at: OffsetDa
     let second = |at: OffsetDateTime| at.replace_nanosecond(0).unwrap_or(at);
     Failure {
         reason: Reason::Reblocked,
-        message: format!(
-            "The device was blocked anew at {}, after this unblock was asked for at {}: it was left alone",
-            second(blocked_at),
-            second(requested_at)
-        ),
+        message: Redacted::from("The device was blocked anew at ")
+            .and(second(blocked_at))
+            .and(", after this unblock was asked for at ")
+            .and(second(requested_at))
+            .and(": it was left alone"),
         hint: RetryHint::Never,
         http_status: answer.http_status,
         pingone_code: None,
@@ -195,7 +196,7 @@ fn reblocked(answer: &Answer, blocked_at: OffsetDateTime, requested_at: OffsetDa
 fn not_understood(answer: &Answer) -> Failure {
     Failure {
         reason: Reason::Protocol,
-        message: "PingOne described the device without saying whether it is blocked".to_owned(),
+        message: "PingOne described the device without saying whether it is blocked".into(),
         hint: RetryHint::Never,
         http_status: answer.http_status,
         pingone_code: None,

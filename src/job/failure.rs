@@ -2,6 +2,8 @@
 
 use std::{fmt, time::Duration};
 
+use crate::redact::Redacted;
+
 /// Why an attempt failed and, where it was the last, why the job did. The names are part of the contract.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Reason {
@@ -95,7 +97,7 @@ pub struct Failure {
     /// What happened, in the contract's words.
     pub reason: Reason,
     /// What happened, for people: one sentence.
-    pub message: String,
+    pub message: Redacted,
     /// Whether to try again.
     pub hint: RetryHint,
     /// PingOne's status, where it answered.

@@ -73,7 +73,7 @@ mod tests {
     fn failure(hint: RetryHint) -> Failure {
         Failure {
             reason: Reason::Unavailable,
-            message: "PingOne answered 503".to_owned(),
+            message: "PingOne answered 503".into(),
             hint,
             http_status: Some(503),
             pingone_code: None,

@@ -1,6 +1,6 @@
 //! A job as its callers see it: read off what is recorded, never stored itself.
 
-use std::time::Duration;
+use std::{fmt, time::Duration};
 
 use time::OffsetDateTime;
 
@@ -82,7 +82,7 @@ pub struct Attempt {
 }
 
 /// A job, whole.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Job {
     /// Its id.
     pub id: JobId,
@@ -134,6 +134,18 @@ pub struct Job {
     pub answered_by: Option<JobId>,
     /// The batch it is a target of, by the caller's name for it.
     pub batch_id: Option<String>,
+}
+
+/// Without what the caller wrote.
+impl fmt::Debug for Job {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Job")
+            .field("id", &self.id)
+            .field("state", &self.state)
+            .field("run", &self.run)
+            .field("attempt_count", &self.attempt_count)
+            .finish_non_exhaustive()
+    }
 }
 
 /// What PingOne's confirmation made of a job.

@@ -7,6 +7,7 @@ use time::OffsetDateTime;
 use crate::{
     device::{DeviceRef, Devices, Snapshot},
     job::{Failure, Reason, RetryHint},
+    redact::Redacted,
 };
 
 use super::{
@@ -47,7 +48,10 @@ pub(crate) fn classify(
             Ok(snapshot) => return Ok(snapshot),
             Err(failure) => *failure,
         },
-        _ => refusal(response, &Said::read(response.whole_body()), now),
+        _ => {
+            let said = response.document().map(|document| Said::of(&document)).unwrap_or_default();
+            refusal(response, &said, now)
+        }
     };
     Err(Box::new(Failure {
         http_status: Some(response.status.as_u16()),
@@ -66,23 +70,26 @@ pub(crate) fn lost(call: Call, lost: &Lost) -> Failure {
         Lost::NotSent(cause) => failure(
             Reason::Unavailable,
             RetryHint::Backoff,
-            format!("PingOne cannot be reached, nothing was sent: {cause}"),
+            Redacted::from("PingOne cannot be reached, nothing was sent: ").and(cause.clone()),
         ),
         Lost::Broken(cause) => failure(
             Reason::Timeout,
             RetryHint::Backoff,
-            format!("The connection broke before PingOne answered; {unknown}: {cause}"),
+            Redacted::from("The connection broke before PingOne answered; ")
+                .and(unknown)
+                .and(": ")
+                .and(cause.clone()),
         ),
         Lost::Late => failure(
             Reason::Timeout,
             RetryHint::Backoff,
-            format!("PingOne did not answer within the attempt's deadline; {unknown}"),
+            Redacted::from("PingOne did not answer within the attempt's deadline; ").and(unknown),
         ),
     }
 }
 
 /// A failure of which nothing else is known.
-pub(crate) fn failure(reason: Reason, hint: RetryHint, message: impl Into<String>) -> Failure {
+pub(crate) fn failure(reason: Reason, hint: RetryHint, message: impl Into<Redacted>) -> Failure {
     Failure {
         reason,
         message: message.into(),
@@ -104,37 +111,32 @@ fn success(
     let body = match &response.body {
         Body::Whole(bytes) => bytes.trim_ascii(),
         Body::TooLarge => {
-            let what = format!("an answer too large to be a {}", call.wants());
-            return Err(not_understood(status, &what));
+            let what = Redacted::from("an answer too large to be a ").and(call.wants());
+            return Err(not_understood(status, what));
         }
         Body::CutOff => return Err(not_understood(status, "an answer that was cut off")),
         Body::Late => {
-            let message = format!(
-                "PingOne answered {} but not all of it came within the attempt's deadline",
-                status.as_u16()
-            );
+            let message = answered(status).and(" but not all of it came within the attempt's deadline");
             return Err(Box::new(failure(Reason::Timeout, RetryHint::Backoff, message)));
         }
     };
     if body.is_empty() && call == Call::Unblock {
         return Ok(Snapshot::unblocked(device, now));
     }
-    let document: Value =
-        serde_json::from_slice(body).map_err(|_| not_understood(status, "an answer that is not JSON"))?;
+    let document = response.document().ok_or_else(|| not_understood(status, "an answer that is not JSON"))?;
     let said = Said::of(&document);
     if said.is_unexpected() {
         return Err(Box::new(unavailable(response, &said, now)));
     }
     let Value::Object(raw) = document else {
-        return Err(not_understood(status, &format!("JSON that is no {}", call.wants())));
+        return Err(not_understood(status, Redacted::from("JSON that is no ").and(call.wants())));
     };
     let snapshot = Snapshot::new(raw, now);
     if call == Call::List {
         return listed(device, snapshot, status);
     }
     if !snapshot.describes(device) {
-        let message =
-            format!("PingOne answered {} with another device than the one asked for", status.as_u16());
+        let message = answered(status).and(" with another device than the one asked for");
         return Err(Box::new(failure(Reason::Protocol, RetryHint::Never, message)));
     }
     if call == Call::Unblock && snapshot.is_blocked() {
@@ -146,8 +148,8 @@ fn success(
 /// PingOne documents no pages for this list, and a user's devices fit into one. Should it have more all the same, half a list must
 /// not be taken for the whole.
 fn listed(asked: &DeviceRef, list: Snapshot, status: StatusCode) -> Result<Snapshot, Box<Failure>> {
-    let never = |what: &str| {
-        let message = format!("PingOne answered {} with {what}", status.as_u16());
+    let never = |what: &'static str| {
+        let message = answered(status).and(" with ").and(what);
         Err(Box::new(failure(Reason::Protocol, RetryHint::Never, message)))
     };
     let Some(devices) = Devices::of(&list) else {
@@ -163,9 +165,13 @@ fn listed(asked: &DeviceRef, list: Snapshot, status: StatusCode) -> Result<Snaps
     Ok(list)
 }
 
-fn not_understood(status: StatusCode, what: &str) -> Box<Failure> {
-    let message = format!("PingOne answered {} with {what}", status.as_u16());
+fn not_understood(status: StatusCode, what: impl Into<Redacted>) -> Box<Failure> {
+    let message = answered(status).and(" with ").and(what);
     Box::new(failure(Reason::Protocol, RetryHint::BackoffFew, message))
+}
+
+fn answered(status: StatusCode) -> Redacted {
+    Redacted::from("PingOne answered ").and(status.as_u16())
 }
 
 fn refusal(response: &Response, said: &Said, now: OffsetDateTime) -> Failure {
@@ -196,10 +202,16 @@ fn unavailable(response: &Response, said: &Said, now: OffsetDateTime) -> Failure
     explained(Reason::Unavailable, hint, "PingOne cannot serve the request now", response.status, said)
 }
 
-fn explained(reason: Reason, hint: RetryHint, what: &str, status: StatusCode, said: &Said) -> Failure {
+fn explained(
+    reason: Reason,
+    hint: RetryHint,
+    what: &'static str,
+    status: StatusCode,
+    said: &Said,
+) -> Failure {
     Failure {
-        pingone_code: said.code.clone(),
-        pingone_id: said.id.clone(),
+        pingone_code: said.code.clone().map(String::from),
+        pingone_id: said.id.clone().map(String::from),
         ..failure(reason, hint, said.sentence(what, status))
     }
 }

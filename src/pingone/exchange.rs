@@ -6,25 +6,29 @@ use reqwest::{
     RequestBuilder, StatusCode,
     header::{HeaderMap, HeaderName},
 };
+use secrecy::{ExposeSecret as _, SecretString};
+use serde_json::Value;
 use tokio::time::{Instant, timeout_at};
 
-use super::redact::{name, redact};
-use crate::telemetry::metrics::{End, Request, metrics};
+use crate::{
+    redact::{Name, Redacted},
+    telemetry::metrics::{End, Request, metrics},
+};
 
 const CORRELATION_ID: HeaderName = HeaderName::from_static("correlation-id");
 /// More than any error that says something; more of it is not read.
 const LARGEST_ERROR: usize = 64 * 1024;
 
-/// An answer, as far as it came.
-#[derive(Debug)]
+/// An answer, as far as it came. It has no `Debug`: nothing of it is fit to be shown before it was read.
 pub(crate) struct Response {
     pub(crate) status: StatusCode,
     pub(crate) headers: HeaderMap,
     pub(crate) body: Body,
+    /// The token or secret that was shown to whoever answered, and may be quoted back.
+    pub(crate) shown: Vec<SecretString>,
 }
 
 /// The body of an answer.
-#[derive(Debug)]
 pub(crate) enum Body {
     /// All of it.
     Whole(Vec<u8>),
@@ -40,9 +44,9 @@ pub(crate) enum Body {
 #[derive(Debug)]
 pub(crate) enum Lost {
     /// No connection, so not a byte was sent.
-    NotSent(String),
+    NotSent(Redacted),
     /// The connection broke after bytes may have been sent.
-    Broken(String),
+    Broken(Redacted),
     /// The deadline passed after bytes may have been sent.
     Late,
 }
@@ -50,27 +54,43 @@ pub(crate) enum Lost {
 impl Response {
     /// The id under which PingOne logged the request.
     pub(crate) fn correlation_id(&self) -> Option<String> {
-        name(self.headers.get(CORRELATION_ID)?.to_str().ok()?)
+        Name::of(self.headers.get(CORRELATION_ID)?.to_str().ok()?).map(String::from)
     }
 
-    /// The body, where all of it came.
-    pub(crate) fn whole_body(&self) -> &[u8] {
-        match &self.body {
-            Body::Whole(bytes) => bytes,
-            Body::TooLarge | Body::CutOff | Body::Late => &[],
-        }
+    /// The body as JSON, without what was shown; nothing where it is none, or not all of it came.
+    pub(crate) fn document(&self) -> Option<Value> {
+        let Body::Whole(bytes) = &self.body else { return None };
+        let mut document = serde_json::from_slice(bytes.trim_ascii()).ok()?;
+        take_out(&mut document, &self.shown);
+        Some(document)
     }
 }
 
-/// Sends `request` and reads its answer; never outlasts `deadline`. A success over `largest` bytes is refused unread.
+fn take_out(document: &mut Value, shown: &[SecretString]) {
+    match document {
+        Value::String(text) => {
+            for secret in shown.iter().map(SecretString::expose_secret) {
+                if text.contains(secret) {
+                    *text = text.replace(secret, "[redacted]");
+                }
+            }
+        }
+        Value::Array(values) => values.iter_mut().for_each(|value| take_out(value, shown)),
+        Value::Object(members) => members.values_mut().for_each(|value| take_out(value, shown)),
+        Value::Null | Value::Bool(_) | Value::Number(_) => {}
+    }
+}
+
+/// Sends `request`, which shows `shown`, and reads its answer; never outlasts `deadline`. A success over `largest` bytes is refused unread.
 pub(crate) async fn exchange(
     request: RequestBuilder,
     kind: &Request,
+    shown: Vec<SecretString>,
     largest: usize,
     deadline: Instant,
 ) -> Result<Response, Lost> {
     let began = Instant::now();
-    let exchanged = unmeasured(request, largest, deadline).await;
+    let exchanged = unmeasured(request, shown, largest, deadline).await;
     let end = match &exchanged {
         Ok(Response { body: Body::Whole(_) | Body::TooLarge, status, .. }) => End::Answered(status.as_u16()),
         Ok(Response { body: Body::CutOff, .. }) | Err(Lost::Broken(_)) => End::Lost("broken"),
@@ -81,17 +101,22 @@ pub(crate) async fn exchange(
     exchanged
 }
 
-async fn unmeasured(request: RequestBuilder, largest: usize, deadline: Instant) -> Result<Response, Lost> {
+async fn unmeasured(
+    request: RequestBuilder,
+    shown: Vec<SecretString>,
+    largest: usize,
+    deadline: Instant,
+) -> Result<Response, Lost> {
     let mut response = match timeout_at(deadline, request.send()).await {
         Ok(Ok(response)) => response,
-        Ok(Err(error)) if error.is_connect() => return Err(Lost::NotSent(cause(&error))),
-        Ok(Err(error)) => return Err(Lost::Broken(cause(&error))),
+        Ok(Err(error)) if error.is_connect() => return Err(Lost::NotSent(cause(error))),
+        Ok(Err(error)) => return Err(Lost::Broken(cause(error))),
         Err(_) => return Err(Lost::Late),
     };
     let (status, headers) = (response.status(), std::mem::take(response.headers_mut()));
     let largest = if status.is_success() { largest } else { LARGEST_ERROR };
     let body = timeout_at(deadline, read(response, largest)).await.unwrap_or(Body::Late);
-    Ok(Response { status, headers, body })
+    Ok(Response { status, headers, body, shown })
 }
 
 async fn read(mut response: reqwest::Response, largest: usize) -> Body {
@@ -110,11 +135,13 @@ async fn read(mut response: reqwest::Response, largest: usize) -> Body {
     }
 }
 
-/// What was at the bottom of it, such as `Connection refused`: the layers above only say that a request failed.
-fn cause(error: &reqwest::Error) -> String {
-    let mut deepest: &dyn Error = error;
+/// What was at the bottom of it, such as `Connection refused`: the layers above only say that a request failed. Without the address,
+/// which names user and device.
+fn cause(error: reqwest::Error) -> Redacted {
+    let error = error.without_url();
+    let mut deepest: &dyn Error = &error;
     while let Some(source) = deepest.source() {
         deepest = source;
     }
-    redact(&deepest.to_string(), 200)
+    Redacted::of(&deepest.to_string(), 200)
 }

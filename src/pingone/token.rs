@@ -55,6 +55,12 @@ pub(crate) fn bearer(token: &SecretString) -> Option<HeaderValue> {
     Some(header)
 }
 
+/// The token in a header that [`bearer`] made.
+pub(crate) fn shown(bearer: &HeaderValue) -> Vec<SecretString> {
+    let token = bearer.to_str().ok().and_then(|text| text.strip_prefix("Bearer "));
+    token.map(SecretString::from).into_iter().collect()
+}
+
 /// At four fifths of its life or a minute before its end, whichever is earlier, but not before half of it.
 fn renewed_after(life: Duration) -> Duration {
     (life * 4 / 5).min(life.saturating_sub(RENEWED_BEFORE_END).max(life / 2))
@@ -180,7 +186,7 @@ impl State {
                 self.no_renewal_before = Some(now + asked.max(RENEWAL_PAUSE));
                 tracing::warn!(
                     error.reason = failure.reason.name(),
-                    error.message = failure.message,
+                    error.message = %failure.message,
                     "the access token could not be renewed; the present one serves until it ends"
                 );
             }
@@ -198,7 +204,7 @@ async fn wait(mut landed: Landed, deadline: Instant) -> Grant {
     granted.unwrap_or(Err(unavailable("The request for an access token broke off")))
 }
 
-fn unavailable(message: &str) -> Failure {
+fn unavailable(message: &'static str) -> Failure {
     failure(Reason::Unavailable, RetryHint::Backoff, message)
 }
 

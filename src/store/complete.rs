@@ -257,7 +257,7 @@ impl Store {
             &column(group, |entry| stored_status(entry.http_status)) as &[Option<i16>],
             &column(group, |entry| entry.correlation_id.clone()) as &[Option<String>],
             &text(|failure| Some(failure.reason.name().to_owned())) as &[Option<String>],
-            &text(|failure| Some(failure.message.clone())) as &[Option<String>],
+            &text(|failure| Some(failure.message.as_str().to_owned())) as &[Option<String>],
             &text(|failure| failure.pingone_code.clone()) as &[Option<String>],
             &text(|failure| failure.pingone_id.clone()) as &[Option<String>],
         )

@@ -1,6 +1,6 @@
 //! Connections, and the shape of the database behind them.
 
-use std::{str::FromStr, time::Duration};
+use std::{fmt, str::FromStr, time::Duration};
 
 use secrecy::{ExposeSecret, SecretString};
 use sqlx::{
@@ -9,9 +9,10 @@ use sqlx::{
     postgres::{PgConnectOptions, PgListener, PgPoolOptions},
 };
 
-use super::StoreError;
+use super::{StoreError, error::why};
 use crate::{
     device::LANES,
+    redact::Redacted,
     telemetry::metrics::{Connections, timed},
 };
 
@@ -48,7 +49,7 @@ pub struct Access {
 }
 
 /// All that this service knows, in Postgres. Cheap to clone.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Store {
     /// For the engine.
     pub(super) pool: PgPool,
@@ -66,6 +67,13 @@ pub struct Migrated {
     pub version: i64,
 }
 
+/// Without how it connects: sqlx's options print the password.
+impl fmt::Debug for Store {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Store").finish_non_exhaustive()
+    }
+}
+
 impl Store {
     /// Prepares to connect. Nothing is sent yet: a Postgres that is down is waited for by the statements.
     ///
@@ -73,7 +81,7 @@ impl Store {
     /// [`StoreError::Address`] when a URL cannot be used.
     pub fn new(access: &Access) -> Result<Self, StoreError> {
         let options = PgConnectOptions::from_str(access.url.expose_secret())
-            .map_err(StoreError::Address)?
+            .map_err(|error| StoreError::Address(why(&error)))?
             .application_name("pingone-unblock")
             // Asked for every statement whether it is logged, the subscriber forgets other events (per-layer filters).
             .disable_statement_logging();
@@ -84,7 +92,7 @@ impl Store {
             options.options(timeouts.into_iter().chain(PLANNING))
         };
         let direct = PgConnectOptions::from_str(access.direct_url.expose_secret())
-            .map_err(StoreError::Address)?
+            .map_err(|error| StoreError::Address(why(&error)))?
             .application_name("pingone-unblock")
             // Asked for every statement whether it is logged, the subscriber forgets other events (per-layer filters).
             .disable_statement_logging();
@@ -120,7 +128,7 @@ impl Store {
         }
         MIGRATIONS.run(&pool).await.map_err(|error| match error {
             sqlx::migrate::MigrateError::Execute(cause) => StoreError::from(cause),
-            other => StoreError::Migration(other),
+            other => StoreError::Migration(Redacted::of(&other.to_string(), 300)),
         })?;
         pool.close().await;
         let fresh = MIGRATIONS.iter().filter(|migration| !before.contains(&migration.version));
@@ -161,7 +169,7 @@ impl Store {
         let connecting = PgConnection::connect_with(&self.direct);
         match tokio::time::timeout(ACQUIRE_TIMEOUT, connecting).await {
             Ok(connection) => Ok(connection?.close().await?),
-            Err(_) => Err(StoreError::Unavailable(sqlx::Error::PoolTimedOut)),
+            Err(_) => Err(sqlx::Error::PoolTimedOut.into()),
         }
     }
 

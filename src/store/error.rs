@@ -1,25 +1,25 @@
 //! What can go wrong between us and Postgres.
 
-use crate::telemetry;
+use crate::{redact::Redacted, telemetry};
 
-/// Why a statement did not do its work.
+/// Why a statement did not do its work. Keeps no error of sqlx: those quote the values of rows.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// Postgres cannot be reached, is starting or stopping, or gave up on a statement: the same call may work soon.
     #[error("Postgres is not available: {0}")]
-    Unavailable(#[source] sqlx::Error),
+    Unavailable(Redacted),
     /// Postgres refused the statement: a defect of ours or a damaged database.
     #[error("Postgres refused a statement: {0}")]
-    Refused(#[source] sqlx::Error),
+    Refused(Redacted),
     /// A row that no version of this service writes.
     #[error("the database holds what it should not: {0}")]
     Corrupt(String),
     /// The address is no Postgres URL.
     #[error("the database URL cannot be used: {0}")]
-    Address(#[source] sqlx::Error),
+    Address(Redacted),
     /// The migrations could not be run.
     #[error("the database could not be migrated: {0}")]
-    Migration(#[source] sqlx::migrate::MigrateError),
+    Migration(Redacted),
     /// The database is older than this binary.
     #[error("the database lacks migration {missing}: run `pingone-unblock migrate` first")]
     SchemaOlder {
@@ -52,9 +52,31 @@ impl StoreError {
 
 impl From<sqlx::Error> for StoreError {
     fn from(error: sqlx::Error) -> Self {
-        let transient = is_transient(&error);
+        let (transient, why) = (is_transient(&error), why(&error));
         telemetry::metrics().postgres.failed(if transient { "unavailable" } else { "refused" });
-        if transient { Self::Unavailable(error) } else { Self::Refused(error) }
+        if transient { Self::Unavailable(why) } else { Self::Refused(why) }
+    }
+}
+
+const LONGEST: usize = 300;
+
+/// What sqlx or Postgres says, less the values of a row: Postgres has them in the detail, which stays behind, and where it cannot
+/// read a value (class 22) in the message too.
+pub(super) fn why(error: &sqlx::Error) -> Redacted {
+    match error {
+        sqlx::Error::Database(refusal) => {
+            let code = refusal.code().unwrap_or_default();
+            match code.starts_with("22") {
+                true => Redacted::unquoted(refusal.message(), LONGEST),
+                false => Redacted::of(refusal.message(), LONGEST),
+            }
+        }
+        sqlx::Error::Decode(_) | sqlx::Error::ColumnDecode { .. } | sqlx::Error::Encode(_) => {
+            Redacted::unquoted(&error.to_string(), LONGEST)
+        }
+        // Of an address: it may quote a part of it.
+        sqlx::Error::Configuration(cause) => Redacted::unquoted(&cause.to_string(), LONGEST),
+        other => Redacted::of(&other.to_string(), LONGEST),
     }
 }
 

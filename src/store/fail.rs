@@ -164,7 +164,7 @@ async fn record_attempts(
         &column(group, |entry| entry.started_at),
         &column(group, |entry| micros(entry.duration)),
         &column(group, |entry| entry.failure.reason.name().to_owned()),
-        &column(group, |entry| entry.failure.message.clone()),
+        &column(group, |entry| entry.failure.message.as_str().to_owned()),
         &column(group, |entry| stored_status(entry.failure.http_status)) as &[Option<i16>],
         &column(group, |entry| entry.failure.pingone_code.clone()) as &[Option<String>],
         &column(group, |entry| entry.failure.pingone_id.clone()) as &[Option<String>],
@@ -299,7 +299,7 @@ async fn hold(connection: &mut PgConnection, group: &[Failed]) -> Result<(), Sto
         held.wait = held.wait.max(wait);
         held.rate = entry.learned_rate.or(held.rate);
         if entry.failure.hint == RetryHint::Credential {
-            held.error = Some(&entry.failure.message);
+            held.error = Some(entry.failure.message.as_str());
         }
     }
     let mut holds: Vec<_> = holds.into_iter().collect();

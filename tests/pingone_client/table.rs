@@ -20,7 +20,7 @@ macro_rules! successes {
             let pingone = start().await?;
             pingone.simulator.fault(example().device, [$fault]);
             let answer = pingone.unblock().await;
-            let snapshot = answer.outcome.map_err(|failure| failure.message)?;
+            let snapshot = answer.outcome.map_err(|failure| String::from(failure.message))?;
             assert_eq!(snapshot.text(&["block", "status"]), Some("UNBLOCKED"));
             assert!(snapshot.describes(&example()));
             assert_eq!(answer.requests, 1);
@@ -167,7 +167,7 @@ async fn without_a_listener_nothing_was_sent() -> Tested {
 async fn reading_shows_a_blocked_device_and_changes_nothing() -> Tested {
     let pingone = start().await?;
     let answer = pingone.client.read(&example(), job(), None).await;
-    let snapshot = answer.outcome.map_err(|failure| failure.message)?;
+    let snapshot = answer.outcome.map_err(|failure| String::from(failure.message))?;
     assert_eq!(snapshot.text(&["block", "status"]), Some("BLOCKED"));
     let counts = pingone.simulator.counts();
     assert_eq!((counts.reads, counts.posts, counts.effects), (1, 0, 0));
@@ -189,7 +189,8 @@ async fn a_list_shows_every_device_and_changes_nothing() -> Tested {
         .register(Device { blocked: false, ..Device::blocked(other) }.with("secret", "s".into()));
     let answer = list(&pingone).await;
     assert_eq!((answer.http_status, answer.requests), (Some(200), 1));
-    let devices = Devices::of(&answer.outcome.map_err(|failure| failure.message)?).ok_or("no list")?;
+    let devices =
+        Devices::of(&answer.outcome.map_err(|failure| String::from(failure.message))?).ok_or("no list")?;
     let told: Vec<_> = devices.iter().map(|(id, device)| (*id, device.is_blocked())).collect();
     assert_eq!(told, [(example().device, true), (other.device, false)]);
     assert!(devices.iter().all(|(_, device)| device.text(&["secret"]).is_none()));

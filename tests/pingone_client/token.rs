@@ -18,7 +18,7 @@ async fn a_hundred_first_calls_fetch_one_token() -> Tested {
 #[tokio::test]
 async fn a_hundred_refused_calls_fetch_one_fresh_token() -> Tested {
     let pingone = start().await?;
-    pingone.unblock().await.outcome.map_err(|failure| failure.message)?;
+    pingone.unblock().await.outcome.map_err(|failure| String::from(failure.message))?;
     pingone.simulator.revoke_tokens();
     assert_eq!(succeed_together(&pingone, 100).await?, 200, "each was refused once");
     assert_eq!(pingone.simulator.counts().token_requests, 2);
@@ -34,7 +34,7 @@ async fn succeed_together(pingone: &PingOne, calls: usize) -> Result<u32, Box<dy
     let mut requests = 0;
     for call in begun {
         let answer = call.await;
-        answer.outcome.map_err(|failure| failure.message)?;
+        answer.outcome.map_err(|failure| String::from(failure.message))?;
         requests += u32::from(answer.requests);
     }
     Ok(requests)
@@ -56,7 +56,7 @@ async fn all_who_wait_share_a_failure_and_the_next_call_tries_anew() -> Tested {
         assert!(failure.message.ends_with("nothing was sent"), "{}", failure.message);
     }
     assert_eq!(pingone.simulator.counts().token_requests, 1);
-    pingone.unblock().await.outcome.map_err(|failure| failure.message)?;
+    pingone.unblock().await.outcome.map_err(|failure| String::from(failure.message))?;
     assert_eq!(pingone.simulator.counts().token_requests, 2);
     Ok(())
 }
@@ -72,7 +72,7 @@ async fn who_goes_away_does_not_take_the_token_along() -> Tested {
     assert!(begin(&mut second).await.is_none());
     drop(first);
     pingone.simulator.release();
-    second.await.outcome.map_err(|failure| failure.message)?;
+    second.await.outcome.map_err(|failure| String::from(failure.message))?;
     assert_eq!(pingone.simulator.counts().token_requests, 1);
     Ok(())
 }
@@ -81,7 +81,7 @@ async fn who_goes_away_does_not_take_the_token_along() -> Tested {
 async fn a_token_is_renewed_before_it_ends_and_nobody_waits_for_it() -> Tested {
     let pingone = start().await?;
     pingone.simulator.set_token_lifetime(Duration::from_secs(4));
-    pingone.unblock().await.outcome.map_err(|failure| failure.message)?;
+    pingone.unblock().await.outcome.map_err(|failure| String::from(failure.message))?;
     pingone.simulator.plan(Plan::new([Fault::hold()]).on(On::Token));
     let mut pace = tokio::time::interval(Duration::from_millis(10));
     while pingone.simulator.counts().token_requests == 1 {
@@ -104,7 +104,7 @@ async fn a_token_is_renewed_before_it_ends_and_nobody_waits_for_it() -> Tested {
 async fn a_token_that_cannot_be_renewed_serves_until_it_ends() -> Tested {
     let pingone = start().await?;
     pingone.simulator.set_token_lifetime(Duration::from_secs(3));
-    pingone.unblock().await.outcome.map_err(|failure| failure.message)?;
+    pingone.unblock().await.outcome.map_err(|failure| String::from(failure.message))?;
     pingone.simulator.plan(Plan::new([Fault::status(503)]).on(On::Token).until_cleared());
     let mut pace = tokio::time::interval(Duration::from_millis(10));
     let failure = loop {

@@ -165,7 +165,7 @@ impl Scene {
     async fn instruments(&self) -> Result<BTreeSet<String>> {
         let mut names = BTreeSet::new();
         for replica in &self.replicas {
-            let text = reqwest::get(replica.admin("/metrics")).await?.text().await?;
+            let text = reqwest::get(replica.admin_url("metrics")).await?.text().await?;
             let types = text.lines().filter_map(|line| line.strip_prefix("# TYPE "));
             names.extend(types.filter_map(|line| line.split(' ').next()).map(ToOwned::to_owned));
         }

@@ -9,6 +9,7 @@ mod bulk_replicas;
 mod bulk_steer;
 mod bulk_upload;
 mod bulk_users;
+mod canaries;
 mod cancel;
 mod clients;
 mod commands;

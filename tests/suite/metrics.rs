@@ -18,7 +18,7 @@ use crate::harness::{
 type Shown = BTreeMap<String, f64>;
 
 async fn scrape(process: &Process) -> Result<Shown> {
-    let text = reqwest::get(process.admin("/metrics")).await?.error_for_status()?.text().await?;
+    let text = reqwest::get(process.admin_url("metrics")).await?.error_for_status()?.text().await?;
     let lines = text.lines().filter(|line| !line.starts_with('#'));
     lines
         .map(|line| {
@@ -125,7 +125,7 @@ async fn nothing_is_shown_where_telemetry_is_disabled() -> Result<()> {
     let database = Database::create().await?;
     let pingone = PingOne::start(simulator::Settings::default()).await?;
     let process = Process::serve_with(database.url(), &pingone, &[("OTEL_SDK_DISABLED", "true")]).await?;
-    let answer = reqwest::get(process.admin("/metrics")).await?;
+    let answer = reqwest::get(process.admin_url("metrics")).await?;
     assert_eq!(answer.status(), reqwest::StatusCode::NOT_FOUND);
     assert!(answer.text().await?.contains("OTEL_SDK_DISABLED"), "it says what to do");
     Ok(())

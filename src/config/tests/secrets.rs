@@ -30,7 +30,7 @@ fn a_secret_may_stand_in_a_file_of_its_own() -> Outcome {
     let by_file = by_file.file("pingone_client_secret_file = 'secret'")?;
     assert_eq!(secret(&by_file)?, "s3cret", "named beside the file");
     let told = by_file.written("secret", "\n")?.mistakes()?;
-    assert!(told.len() == 1 && told[0].contains("secret is empty"), "{told:?}");
+    assert!(told.len() == 1 && told[0].contains("the file it names is empty"), "{told:?}");
     Ok(())
 }
 
@@ -51,6 +51,17 @@ fn secrets_belong_neither_in_flags_nor_in_the_file() -> Outcome {
     let setup = Setup::least()?.written("url", url)?;
     let setup = setup.without("UNBLOCK_DATABASE_URL").file("database_url_file = 'url'")?;
     assert_eq!(setup.config()?.database.url.expose_secret(), url);
+    Ok(())
+}
+
+#[test]
+fn a_secret_in_place_of_its_files_name_is_not_told() -> Outcome {
+    let setup = Setup::least()?.without("PINGONE_CLIENT_SECRET");
+    let told = setup.variable("PINGONE_CLIENT_SECRET_FILE", "hunter2").mistakes()?;
+    assert!(
+        told.len() == 1 && told[0].contains("cannot be read") && !told[0].contains("hunter2"),
+        "{told:?}"
+    );
     Ok(())
 }
 

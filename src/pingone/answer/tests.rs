@@ -23,7 +23,7 @@ fn answer(status: u16, headers: &[(&'static str, &str)], body: Body) -> Result<R
     for (name, value) in headers {
         map.append(HeaderName::from_static(name), value.parse()?);
     }
-    Ok(Response { status: StatusCode::from_u16(status)?, headers: map, body })
+    Ok(Response { status: StatusCode::from_u16(status)?, headers: map, body, shown: Vec::new() })
 }
 
 fn text(body: impl ToString) -> Body {
@@ -138,7 +138,7 @@ fn a_failure_says_what_pingone_said_without_contacts() -> Tested {
     });
     let failure = refused(&answer(400, &[("correlation-id", "c-1")], text(body))?)?;
     assert_eq!(
-        failure.message,
+        failure.message.as_str(),
         "PingOne refused the request (400 INVALID_DATA INVALID_VALUE): The value [redacted] or [redacted] is wrong."
     );
     assert_eq!(failure.pingone_code.as_deref(), Some("INVALID_DATA"));
@@ -163,7 +163,7 @@ fn a_list_is_taken_whole_and_only_of_the_user_asked_for() -> Tested {
     let never = Some(RetryHint::Never);
     let next = json!({ "next": { "href": "https://api.pingone.eu/v1/environments?cursor=2" } });
     let ours = json!({ "id": DEVICE, "user": { "id": USER }, "block": { "status": "BLOCKED" } });
-    for (body, refused) in [
+    for (case, (body, refused)) in [
         (listed(json!([])), None),
         (listed(json!([ours, { "id": "x" }])), None),
         (text(json!({ "size": 0 })), None),
@@ -179,22 +179,90 @@ fn a_list_is_taken_whole_and_only_of_the_user_asked_for() -> Tested {
         (Body::CutOff, few),
         (Body::Late, Some(RetryHint::Backoff)),
         (text(json!({ "code": "UNEXPECTED_ERROR" })), Some(RetryHint::Backoff)),
-    ] {
-        let shown = format!("{body:?}");
+    ]
+    .into_iter()
+    .enumerate()
+    {
         let meant = meaning(Call::List, &answer(200, &[], body)?)?;
-        assert_eq!(meant.err().map(|failure| failure.hint), refused, "{shown}");
+        assert_eq!(meant.err().map(|failure| failure.hint), refused, "case {case}");
     }
     Ok(())
 }
 
 #[test]
 fn without_an_answer_the_message_says_whether_anything_was_sent() {
-    let not_sent = lost(Call::Unblock, &Lost::NotSent("Connection refused".to_owned()));
+    let not_sent = lost(Call::Unblock, &Lost::NotSent("Connection refused".into()));
     assert_eq!((not_sent.reason, not_sent.hint), (Reason::Unavailable, RetryHint::Backoff));
     assert!(not_sent.message.contains("nothing was sent"));
-    for unknown in [Lost::Broken("reset".to_owned()), Lost::Late] {
+    for unknown in [Lost::Broken("reset".into()), Lost::Late] {
         let failure = lost(Call::Unblock, &unknown);
         assert_eq!((failure.reason, failure.hint), (Reason::Timeout, RetryHint::Backoff));
         assert!(failure.message.contains("unknown"));
+    }
+}
+
+mod no_contact_is_told {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn contact() -> impl Strategy<Value = String> {
+        prop_oneof![
+            "[a-z]{1,8}(@|%40)[a-z]{1,8}\\.(com|example)",
+            "\\+1 ?555[ -.]?[0-9]{3}[ -.]?[0-9]{4}",
+            "\\(555\\) [0-9]{3}-[0-9]{4}",
+            "[0-9]{7,15}",
+        ]
+    }
+
+    fn text() -> impl Strategy<Value = String> {
+        let around = "[A-Za-z ,:'\"<>=_]{0,12}";
+        prop_oneof![contact(), (around, contact(), around).prop_map(|(a, b, c)| format!("{a}{b}{c}"))]
+    }
+
+    /// An error document of PingOne or of OAuth 2, a contact in any place of it.
+    fn document() -> impl Strategy<Value = Value> {
+        let member =
+            || prop_oneof![text().prop_map(Value::from), Just(json!("INVALID_DATA")), Just(json!(7))];
+        let details = (member(), member(), member()).prop_map(
+            |(code, message, target)| json!([{ "code": code, "message": message, "target": target, "innerError": { "x": message } }]),
+        );
+        (member(), member(), member(), details, member(), member()).prop_map(
+            |(code, id, message, details, error, description)| {
+                json!({
+                    "code": code, "id": id, "message": message, "details": details, "error": error,
+                    "error_description": description, "phone": message,
+                })
+            },
+        )
+    }
+
+    /// Whether it could be called or written to.
+    fn is_contact(text: &str) -> bool {
+        let separator = |c: char| matches!(c, '+' | '(' | ')' | '-' | '.' | ' ');
+        let digits = |run: &str| run.chars().filter(char::is_ascii_digit).count();
+        let runs = text.split(|c: char| !c.is_ascii_digit() && !separator(c));
+        text.contains('@') || text.contains("%40") || runs.map(digits).any(|count| count >= 7)
+    }
+
+    #[test]
+    fn the_test_knows_a_contact() {
+        assert!(is_contact("x +1 555 010 0199") && is_contact("5550100") && is_contact("a@b"));
+        assert!(!is_contact("PingOne refused the request (400 INVALID_DATA): 7 of 500"));
+    }
+
+    proptest! {
+        #[test]
+        fn wherever_pingone_says_one(document in document(), status in 200u16..600, header in text()) {
+            let headers = [("correlation-id", header.as_str()), ("retry-after", header.as_str())];
+            let response = answer(status, &headers, super::text(&document)).expect("the header is ASCII");
+            let told = match meaning(Call::Unblock, &response).expect("the ids are ids") {
+                Ok(snapshot) => format!("{snapshot:?}"),
+                Err(failure) => format!(
+                    "{:?} {:?} {:?} {:?}", failure.message, failure.pingone_code, failure.pingone_id, failure.correlation_id
+                ),
+            };
+            // The snapshot's Debug holds an instant, the beginning of all time.
+            prop_assert!(!is_contact(&told.replace("1970-01-01 0:00:00.0 +00:00:00", "")), "{told}");
+        }
     }
 }

@@ -3,7 +3,7 @@
 use std::{fmt::Write as _, time::Duration};
 
 use reqwest::{
-    Url,
+    StatusCode, Url,
     header::{ACCEPT, CONTENT_TYPE, HeaderValue},
 };
 use secrecy::{ExposeSecret as _, SecretString};
@@ -13,6 +13,7 @@ use tokio::time::Instant;
 
 use crate::{
     job::{Failure, Reason, RetryHint},
+    redact::{Name, Redacted},
     telemetry::metrics::{Request, metrics},
 };
 
@@ -20,7 +21,6 @@ use super::{
     super::{
         answer::failure,
         exchange::{Body, Lost, Response, exchange},
-        redact::{name, redact},
         retry_after::retry_after,
         said::{LONGEST_MESSAGE, Said},
         settings::ClientAuth,
@@ -59,13 +59,14 @@ impl Worker {
 
     async fn ask(&self) -> Result<Token, Failure> {
         let asked_at = Instant::now();
-        let response = exchange(self.request(), &self.kind, LARGEST_ANSWER, asked_at + self.deadline)
+        let (request, shown) = (self.request(), self.shown());
+        let response = exchange(request, &self.kind, shown, LARGEST_ANSWER, asked_at + self.deadline)
             .await
             .map_err(|lost| unreachable(&lost))?;
         let granted = if response.status.is_success() {
             read(&response)
         } else {
-            Err(Box::new(self.refusal(&response, OffsetDateTime::now_utc())))
+            Err(Box::new(refusal(&response, OffsetDateTime::now_utc())))
         };
         let (bearer, life) = granted.map_err(|failure| Failure {
             http_status: Some(response.status.as_u16()),
@@ -73,6 +74,12 @@ impl Worker {
             ..*failure
         })?;
         Ok(Token::new(bearer, asked_at, life))
+    }
+
+    /// The secret, plain and as it travels.
+    fn shown(&self) -> Vec<SecretString> {
+        let encoded = encode(self.client_secret.expose_secret());
+        vec![self.client_secret.clone(), encoded.into()]
     }
 
     fn request(&self) -> reqwest::RequestBuilder {
@@ -92,58 +99,60 @@ impl Worker {
             .header(ACCEPT, HeaderValue::from_static("application/json"))
             .body(form)
     }
+}
 
-    /// Anything that is not plainly temporary is laid to the credential: the environment waits and no job pays for it.
-    fn refusal(&self, response: &Response, now: OffsetDateTime) -> Failure {
-        let (status, said) = (response.status, Said::read(response.whole_body()));
-        let oauth = self.oauth_error(response.whole_body());
-        let wait = retry_after(&response.headers, now.into());
-        let temporary = said.is_unexpected() || oauth.as_ref().is_some_and(OauthError::is_temporary);
-        let (reason, hint, what) = match status.as_u16() {
-            429 => (Reason::RateLimited, RetryHint::Hold(wait), "PingOne's token endpoint limits our rate"),
-            408 | 500.. => unavailable(wait),
-            _ if temporary => unavailable(wait),
-            300..=399 => {
-                refused("PingOne's token endpoint sent the request elsewhere, where the secret must not go")
-            }
-            404 => refused(
-                "There is no token endpoint for this environment; check the region and the environment's id",
-            ),
-            _ => refused("PingOne's token endpoint refused the client credentials"),
-        };
-        let message = match &oauth {
-            Some(error) => format!("{what} ({} {}){}", status.as_u16(), error.code, error.description),
-            None => self.without_secret(&said.sentence(what, status)),
-        };
-        Failure {
-            pingone_code: oauth.map(|error| error.code).or(said.code),
-            pingone_id: said.id,
-            ..failure(reason, hint, message)
+/// Anything that is not plainly temporary is laid to the credential: the environment waits and no job pays for it.
+fn refusal(response: &Response, now: OffsetDateTime) -> Failure {
+    let document = response.document().unwrap_or_default();
+    let (status, said) = (response.status, Said::of(&document));
+    let oauth = OauthError::of(&document);
+    let wait = retry_after(&response.headers, now.into());
+    let temporary = said.is_unexpected() || oauth.as_ref().is_some_and(OauthError::is_temporary);
+    let (reason, hint, what) = match status.as_u16() {
+        429 => (Reason::RateLimited, RetryHint::Hold(wait), "PingOne's token endpoint limits our rate"),
+        408 | 500.. => unavailable(wait),
+        _ if temporary => unavailable(wait),
+        300..=399 => {
+            refused("PingOne's token endpoint sent the request elsewhere, where the secret must not go")
         }
-    }
-
-    fn oauth_error(&self, body: &[u8]) -> Option<OauthError> {
-        let document: Value = serde_json::from_slice(body).ok()?;
-        let code = document.get("error")?.as_str().and_then(name)?;
-        let description = document
-            .get("error_description")
-            .and_then(Value::as_str)
-            .map(|said| format!(": {}", redact(&self.without_secret(said), LONGEST_MESSAGE)));
-        Some(OauthError { code, description: description.unwrap_or_default() })
-    }
-
-    /// An endpoint may quote what it refuses.
-    fn without_secret(&self, said: &str) -> String {
-        said.replace(self.client_secret.expose_secret(), "[redacted]")
+        404 => refused(
+            "There is no token endpoint for this environment; check the region and the environment's id",
+        ),
+        _ => refused("PingOne's token endpoint refused the client credentials"),
+    };
+    let message = match &oauth {
+        Some(error) => error.sentence(what, status),
+        None => said.sentence(what, status),
+    };
+    Failure {
+        pingone_code: oauth.map(|error| error.code).or(said.code).map(String::from),
+        pingone_id: said.id.map(String::from),
+        ..failure(reason, hint, message)
     }
 }
 
+/// What an error of OAuth 2 says.
 struct OauthError {
-    code: String,
-    description: String,
+    code: Name,
+    description: Option<Redacted>,
 }
 
 impl OauthError {
+    fn of(document: &Value) -> Option<Self> {
+        let text = |member: &str| document.get(member)?.as_str();
+        let description = text("error_description").map(|said| Redacted::of(said, LONGEST_MESSAGE));
+        Some(Self { code: text("error").and_then(Name::of)?, description })
+    }
+
+    fn sentence(&self, what: &'static str, status: StatusCode) -> Redacted {
+        let code = Redacted::from(status.as_u16()).and(" ").and(self.code.clone());
+        let sentence = Redacted::from(what).and(" (").and(code).and(")");
+        match &self.description {
+            Some(said) => sentence.and(": ").and(said.clone()),
+            None => sentence,
+        }
+    }
+
     fn is_temporary(&self) -> bool {
         matches!(self.code.as_str(), "temporarily_unavailable" | "server_error")
     }
@@ -160,15 +169,20 @@ fn unavailable(wait: Option<Duration>) -> (Reason, RetryHint, &'static str) {
 
 fn unreachable(lost: &Lost) -> Failure {
     let message = match lost {
-        Lost::NotSent(cause) => format!("PingOne's token endpoint cannot be reached: {cause}"),
-        Lost::Broken(cause) => format!("The connection to PingOne's token endpoint broke: {cause}"),
-        Lost::Late => "PingOne's token endpoint did not answer in time".to_owned(),
+        Lost::NotSent(cause) => {
+            Redacted::from("PingOne's token endpoint cannot be reached: ").and(cause.clone())
+        }
+        Lost::Broken(cause) => {
+            Redacted::from("The connection to PingOne's token endpoint broke: ").and(cause.clone())
+        }
+        Lost::Late => "PingOne's token endpoint did not answer in time".into(),
     };
     failure(Reason::Unavailable, RetryHint::Backoff, message)
 }
 
 fn read(response: &Response) -> Result<(HeaderValue, Duration), Box<Failure>> {
     let document: Value = match &response.body {
+        // Not as it is told: here the token stands.
         Body::Whole(bytes) => serde_json::from_slice(bytes).map_err(|_| no_token("is not JSON"))?,
         Body::TooLarge => return Err(no_token("is too large")),
         Body::CutOff | Body::Late => {
@@ -181,8 +195,9 @@ fn read(response: &Response) -> Result<(HeaderValue, Duration), Box<Failure>> {
     Ok((bearer, life(&document)))
 }
 
-fn no_token(what: &str) -> Box<Failure> {
-    let message = format!("The answer of PingOne's token endpoint {what}; check the auth path");
+fn no_token(what: &'static str) -> Box<Failure> {
+    let message =
+        Redacted::from("The answer of PingOne's token endpoint ").and(what).and("; check the auth path");
     Box::new(failure(Reason::CredentialRefused, RetryHint::Credential, message))
 }
 

@@ -2,6 +2,7 @@
 
 use std::{
     collections::HashMap,
+    fs::File,
     net::{SocketAddr, TcpListener},
     process::{Child, Command, ExitStatus, Stdio},
     time::Duration,
@@ -72,10 +73,22 @@ impl Process {
         pingone: &PingOne,
         settings: &[(&str, &str)],
     ) -> Result<Self> {
+        let mut serve = command(&["serve"]);
+        serve.envs(configuration(database, pingone)).envs(settings.iter().copied());
+        Self::start(serve).await
+    }
+
+    /// With these variables, and its log in a file.
+    pub(crate) async fn serve_into(settings: &[(&str, &str)], log: File) -> Result<Self> {
+        let mut serve = command(&["serve"]);
+        serve.env("PINGONE_AUTH_ENVIRONMENT_ID", ENVIRONMENT).env("PINGONE_CLIENT_ID", simulator::CLIENT_ID);
+        serve.envs(settings.iter().copied()).stderr(log);
+        Self::start(serve).await
+    }
+
+    async fn start(mut serve: Command) -> Result<Self> {
         let (grpc, admin) = (free_address()?, free_address()?);
-        let child = command(&["serve"])
-            .envs(configuration(database, pingone))
-            .envs(settings.iter().copied())
+        let child = serve
             .env("UNBLOCK_LISTEN", grpc.to_string())
             .env("UNBLOCK_ADMIN_LISTEN", admin.to_string())
             .spawn()?;
@@ -96,9 +109,16 @@ impl Process {
         self.admin
     }
 
-    /// Where that path of the admin port is.
-    pub(crate) fn admin(&self, path: &str) -> String {
-        format!("http://{}{path}", self.admin)
+    pub(crate) fn url(&self) -> String {
+        format!("http://{}", self.grpc)
+    }
+
+    pub(crate) fn admin_url(&self, path: &str) -> String {
+        format!("http://{}/{path}", self.admin)
+    }
+
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
     }
 
     pub(crate) fn channel(&self) -> Result<Channel> {
