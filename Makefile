@@ -16,7 +16,7 @@ CLIENTS := target/clients
 RECEIVER := target/otlp-receiver
 
 # In this order: what answers soonest comes first, what has to be fetched comes last.
-CHECKS := format scripts lint docs test check-queries unused deny proto
+CHECKS := format scripts alerts lint docs test check-queries unused deny proto
 
 .PHONY: help
 help: ## this list
@@ -63,6 +63,13 @@ scripts: ## are the shell scripts well formed?
 	@for script in scripts/*.sh; do echo "sh -n $$script"; sh -n "$$script" || exit 1; done
 	bash -n .ci/run
 
+.PHONY: alerts
+alerts: ## are the alerts and recording rules well formed, and does each fire when it should, and only then?
+	@programs=$$(scripts/ensure-prometheus.sh) && if [ -n "$$programs" ]; then cd observability/prometheus && set -x && \
+		"$$programs/promtool" check rules rules/*.yml && \
+		"$$programs/promtool" check config --syntax-only prometheus.yml && \
+		"$$programs/promtool" test rules tests/*.yml; fi
+
 .PHONY: lint
 lint: ## clippy, warnings are errors
 	$(CARGO) clippy --locked --all-targets -- -D warnings
@@ -108,6 +115,10 @@ otlp-receiver: ## the collector that the telemetry test sends to, in target/otlp
 .PHONY: recording
 recording: postgresql ## docs/bulk.svg for the README: a real bulk run in a terminal (needs Python)
 	scripts/record-bulk.sh
+
+.PHONY: pictures
+pictures: postgresql ## docs/dashboards/*.png: what the dashboards show of a real run, some 5 min (needs Python)
+	scripts/dashboard-pictures.sh
 
 .PHONY: postgresql
 postgresql: # its programs, from the system's package manager where they are missing

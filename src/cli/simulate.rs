@@ -1,9 +1,13 @@
-//! `simulate`: the PingOne simulator alone.
+//! `simulate`: the PingOne simulator alone, and callers where they are asked for.
+
+mod callers;
 
 use std::{net::SocketAddr, time::Duration};
 
 use clap::Args;
 use tokio::net::TcpListener;
+
+use callers::Callers;
 
 use super::{args, error::Error, exit::Exit, screen::Screen, signals};
 use crate::{
@@ -41,6 +45,8 @@ pub(super) struct Simulate {
     /// Refuse to unblock what is not blocked: PingOne's documents leave it open
     #[arg(long)]
     refuse_unblocked: bool,
+    #[command(flatten)]
+    callers: Callers,
 }
 
 impl Simulate {
@@ -70,7 +76,7 @@ impl Simulate {
             ..Settings::default()
         };
         let simulator = Simulator::new(settings);
-        simulator.run(listener, shutdown).await;
+        tokio::join!(simulator.run(listener, shutdown.clone()), self.callers.run(&shutdown));
         let counts = simulator.counts();
         screen.say(&format!(
             "{} requests, {} POSTs, {} not as documented",

@@ -20,6 +20,12 @@ fn read(path: &str) -> Result<String> {
     Ok(fs::read_to_string(root().join(path)).map_err(|error| format!("{path}: {error}"))?)
 }
 
+/// The pages of the alerts.
+fn runbooks() -> Result<Vec<String>> {
+    let pages = fs::read_dir(root().join("docs/runbooks"))?;
+    pages.map(|page| Ok(format!("docs/runbooks/{}", page?.file_name().to_string_lossy()))).collect()
+}
+
 /// Compares, or writes, the part of the README between two marks.
 fn the_readme_says(part: &str, expected: &str) -> Result<()> {
     let (begin, end) = (format!("<!-- {part}:begin -->\n"), format!("<!-- {part}:end -->"));
@@ -107,11 +113,13 @@ fn the_service_config_is_the_published_file() -> Result<()> {
 #[test]
 fn every_command_in_the_documents_can_be_typed() -> Result<()> {
     let mut checked = 0;
-    for document in ["README.md", "CONTRIBUTING.md", "docs/batches.md", "docker-compose.yml"] {
-        let text = read(document)?.replace("\\\n#", "").replace("\\\n", "");
+    let fixed =
+        ["README.md", "CONTRIBUTING.md", "docs/batches.md", "docs/observability.md", "docker-compose.yml"];
+    for document in fixed.map(ToOwned::to_owned).into_iter().chain(runbooks()?) {
+        let text = read(&document)?.replace("\\\n#", "").replace("\\\n", "");
         for line in text.lines() {
             let line =
-                line.trim_start_matches(['#', '$', ' ']).trim_start_matches("docker compose exec service ");
+                line.trim_start_matches(['#', '$', ' ']).trim_start_matches("docker compose exec service-1 ");
             let Some(arguments) = line.strip_prefix("pingone-unblock ") else { continue };
             let arguments = arguments.split('#').next().unwrap_or_default().split_whitespace();
             let parsed = Cli::try_parse_from(std::iter::once("pingone-unblock").chain(arguments));
@@ -130,9 +138,17 @@ fn every_command_in_the_documents_can_be_typed() -> Result<()> {
 #[test]
 fn every_file_that_the_documents_point_to_is_there() -> Result<()> {
     let mut checked = 0;
-    for document in ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "SECURITY.md", "docs/batches.md"] {
-        let beside = root().join(document).with_file_name("");
-        let text = read(document)?;
+    let fixed = [
+        "README.md",
+        "ARCHITECTURE.md",
+        "CONTRIBUTING.md",
+        "SECURITY.md",
+        "docs/batches.md",
+        "docs/observability.md",
+    ];
+    for document in fixed.map(ToOwned::to_owned).into_iter().chain(runbooks()?) {
+        let beside = root().join(&document).with_file_name("");
+        let text = read(&document)?;
         for (at, _) in text.match_indices("](") {
             let target = text[at + 2..].split([')', '#']).next().unwrap_or_default();
             if target.is_empty() || target.contains("://") {

@@ -1,11 +1,14 @@
 //! What the tests stand on.
 
 pub(crate) mod bulk;
+pub(crate) mod callers;
 pub(crate) mod cluster;
 pub(crate) mod database;
+pub(crate) mod expressions;
 pub(crate) mod load;
 pub(crate) mod otlp;
 pub(crate) mod process;
+pub(crate) mod prometheus;
 pub(crate) mod proxy;
 pub(crate) mod receiver;
 pub(crate) mod rerun;

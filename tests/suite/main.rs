@@ -1,5 +1,6 @@
 //! The integration tests: one binary, real processes, real PostgreSQL.
 
+mod alerts;
 mod bulk_fair;
 mod bulk_faults;
 mod bulk_follow;
@@ -13,6 +14,7 @@ mod cancel;
 mod clients;
 mod commands;
 mod contract;
+mod dashboards;
 mod documents;
 mod environments;
 mod fairness;
@@ -25,6 +27,7 @@ mod metrics;
 mod otlp;
 mod outage;
 mod pauses;
+mod pictures;
 mod plans;
 mod postgres;
 mod process;

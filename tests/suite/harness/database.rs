@@ -1,6 +1,6 @@
 //! A database for each test: fresh, migrated, its own, gone with it.
 
-use std::{path::Path, thread};
+use std::{net::SocketAddr, path::Path, thread};
 
 use pingone_unblock::store::{Access, Store};
 use secrecy::SecretString;
@@ -40,6 +40,13 @@ impl Database {
     /// Its address.
     pub(crate) fn url(&self) -> &str {
         &self.url
+    }
+
+    /// Its address by way of a proxy.
+    pub(crate) fn through(&self, proxy: SocketAddr) -> Result<String> {
+        use sqlx::ConnectOptions as _;
+        let options: PgConnectOptions = self.url.parse()?;
+        Ok(options.host(&proxy.ip().to_string()).port(proxy.port()).to_url_lossy().into())
     }
 
     /// What the service keeps in it.

@@ -117,6 +117,10 @@ impl Process {
         self.grpc
     }
 
+    pub(crate) const fn admin_address(&self) -> SocketAddr {
+        self.admin
+    }
+
     pub(crate) fn url(&self) -> String {
         format!("http://{}", self.grpc)
     }

@@ -3,6 +3,7 @@
 use std::{
     net::SocketAddr,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use tokio::{
@@ -30,6 +31,8 @@ struct Shared {
     cut: Mutex<CancellationToken>,
     /// Bytes that clients may still send.
     allowed: Semaphore,
+    /// How long what clients send is on its way.
+    delay: Mutex<Duration>,
 }
 
 impl Proxy {
@@ -41,6 +44,7 @@ impl Proxy {
             target: Mutex::new(target),
             cut: Mutex::default(),
             allowed: Semaphore::new(0),
+            delay: Mutex::default(),
         });
         let stop = CancellationToken::new();
         let (accepting, stopped) = (Arc::clone(&shared), stop.clone());
@@ -58,6 +62,11 @@ impl Proxy {
     /// Clients may send so many bytes more.
     pub(crate) fn allow(&self, bytes: usize) {
         self.shared.allowed.add_permits(bytes);
+    }
+
+    /// From now on what clients send takes so long to arrive.
+    pub(crate) fn delay(&self, delay: Duration) {
+        *held(&self.shared.delay) = delay;
     }
 
     /// Whether clients have sent all that they may.
@@ -88,7 +97,7 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>, stopped: Cancellatio
             tokio::select! {
                 () = cut.cancelled() => {}
                 () = stopped.cancelled() => {}
-                _ = copy(from_client, to_server, Some(&shared.allowed)) => {}
+                _ = copy(from_client, to_server, Some(&shared)) => {}
                 _ = copy(from_server, to_client, None) => {}
             }
         });
@@ -98,7 +107,7 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>, stopped: Cancellatio
 async fn copy(
     mut from: OwnedReadHalf,
     mut to: OwnedWriteHalf,
-    allowed: Option<&Semaphore>,
+    limits: Option<&Shared>,
 ) -> std::io::Result<()> {
     let mut buffer = vec![0; 4096];
     loop {
@@ -106,10 +115,14 @@ async fn copy(
         if read == 0 {
             return Ok(());
         }
+        if let Some(limits) = limits {
+            let delay = *held(&limits.delay);
+            tokio::time::sleep(delay).await;
+        }
         for some in buffer[..read].chunks(256) {
-            if let Some(allowed) = allowed {
+            if let Some(limits) = limits {
                 let bytes = u32::try_from(some.len()).expect("a chunk is small");
-                allowed.acquire_many(bytes).await.expect("it is never closed").forget();
+                limits.allowed.acquire_many(bytes).await.expect("it is never closed").forget();
             }
             to.write_all(some).await?;
         }
