@@ -103,7 +103,7 @@ pub const SETTINGS: &[Setting] = &[
     Setting::new("listen", "UNBLOCK_LISTEN", Value("--listen", "ADDRESS"), Is("127.0.0.1:50051"),
         "gRPC address"),
     Setting::new("admin_listen", "UNBLOCK_ADMIN_LISTEN", Value("--admin-listen", "ADDRESS"), Is("127.0.0.1:9464"),
-        "plain HTTP: `/livez`, `/readyz`"),
+        "plain HTTP: `/livez`, `/readyz`, `/metrics`, `/log`"),
     Setting::new("insecure_no_auth", "UNBLOCK_INSECURE_NO_AUTH", Switch("--insecure-no-auth", "true"), Is("false"),
         "`true` lets gRPC listen beyond this machine although callers are not authenticated"),
     Setting::new("reflection", "UNBLOCK_REFLECTION", Switch("--no-reflection", "false"), Is("true"),
