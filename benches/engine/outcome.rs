@@ -70,16 +70,6 @@ impl Detail {
         self
     }
 
-    /// With what another run of the same took.
-    pub(crate) fn add(&mut self, other: &Self) {
-        self.jobs += other.jobs;
-        self.seconds += other.seconds;
-        self.service += other.service;
-        self.postgres += other.postgres;
-        self.simulator += other.simulator;
-        self.callers += other.callers;
-    }
-
     pub(crate) fn answered(mut self, latency: Latency) -> Self {
         self.latency = Some(latency);
         self

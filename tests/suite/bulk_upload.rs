@@ -251,7 +251,11 @@ async fn many_writers_at_once_leave_each_offset_exactly_once() -> Result<()> {
                 };
                 match written {
                     Ok(durable) => assert!(durable >= number(next + part.len()), "all of it is durable"),
-                    Err(status) => assert_eq!(reason(&status), "UPLOAD_SUPERSEDED"),
+                    // On a busy machine one may wait for a connection in vain: what it wrote is asked for again.
+                    Err(status) => {
+                        let reason = reason(&status);
+                        assert!(["UPLOAD_SUPERSEDED", "STORE_UNAVAILABLE"].contains(&&*reason), "{reason}");
+                    }
                 }
             }
         });

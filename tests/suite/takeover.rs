@@ -168,7 +168,8 @@ async fn replicas_die_freeze_and_stop_under_load_and_every_job_succeeds_once() -
         let longest = stood.map(|two| two[1].arrived - two[0].arrived).max().unwrap_or_default();
         assert!(longest <= Duration::from_secs(3), "hand-overs on purpose took {longest:?}");
         let busiest = simulator.busiest(Duration::from_secs(1), Some(*environment));
-        assert!(busiest <= 26, "{busiest} in a second: two replicas sent for one environment");
+        // Of 25, and what a busy machine delays arrives with what comes after it. Two that send are twice as many.
+        assert!(busiest <= 32, "{busiest} in a second: two replicas sent for one environment");
     }
     drop((killed, frozen, back));
     Ok(())
