@@ -22,7 +22,11 @@ use opentelemetry_sdk::{
 };
 use tracing::{Span, Subscriber};
 use tracing_opentelemetry::OpenTelemetrySpanExt as _;
-use tracing_subscriber::{Layer, filter::filter_fn, registry::LookupSpan};
+use tracing_subscriber::{
+    Layer,
+    filter::{LevelFilter, Targets},
+    registry::LookupSpan,
+};
 
 use super::{
     SPANS,
@@ -87,7 +91,8 @@ where
     S: Subscriber + for<'span> LookupSpan<'span>,
 {
     // Spans made for it and nothing else: events are log records, and the exporter's own spans would make more without end.
-    let own = filter_fn(|about| about.is_span() && about.target() == SPANS);
+    // By target and level alone: that is settled once for each place in the code, not each time it is come by.
+    let own = Targets::new().with_target(SPANS, LevelFilter::INFO);
     tracing_opentelemetry::layer()
         .with_tracer(provider.tracer_with_scope(otlp::scope()))
         .with_location(false)
