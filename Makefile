@@ -13,7 +13,6 @@ MACHETE := $(TOOLS)/cargo-machete-$(MACHETE_VERSION)/bin/cargo-machete
 DENY := $(TOOLS)/cargo-deny-$(DENY_VERSION)/bin/cargo-deny
 BUF := $(TOOLS)/buf-$(BUF_VERSION)/node_modules/.bin/buf
 CLIENTS := target/clients
-RECEIVER := target/otlp-receiver
 
 # In this order: what answers soonest comes first, what has to be fetched comes last.
 CHECKS := format scripts alerts lint docs test check-queries unused deny proto
@@ -106,11 +105,11 @@ proto: buf ## lint and format of the contract; does it break the last release?
 
 .PHONY: clients
 clients: ## the Python client's packages, in target/clients
-	scripts/clients.sh $(CLIENTS)
+	scripts/python-packages.sh tests/clients/python/requirements.txt $(CLIENTS)
 
 .PHONY: otlp-receiver
 otlp-receiver: ## the collector that the telemetry test sends to, in target/otlp-receiver
-	scripts/otlp-receiver.sh $(RECEIVER)
+	scripts/otlp-receiver.sh
 
 .PHONY: recording
 recording: postgresql ## docs/bulk.svg for the README: a real bulk run in a terminal (needs Python)

@@ -170,7 +170,7 @@ impl App {
             if engine.await.is_err() {
                 tracing::error!("the engine died");
             }
-            tracing::info!(elapsed_ms = since.elapsed().as_millis(), "drained");
+            tracing::info!(elapsed_s = since.elapsed().as_secs_f64(), "drained");
         }
         close_connections.cancel();
         if let Some(answering) = answering {

@@ -219,11 +219,11 @@ where
     match json {
         true => lines
             .fmt_fields(JsonFields::new())
-            .event_format(lines::Object(
+            .event_format(lines::object(
                 format.json().flatten_event(true).with_current_span(false).with_span_list(false),
             ))
             .boxed(),
-        false => lines.event_format(lines::Text(format.with_ansi(colour))).boxed(),
+        false => lines.event_format(lines::text(format.with_ansi(colour))).boxed(),
     }
 }
 

@@ -57,7 +57,7 @@ pub(super) fn conclude(
             }
             tracing::info!(
                 job.id = %claim.id, environment.id = %environment, attempt = claim.attempt, read,
-                duration_ms = duration.as_millis(), "{}", if device.is_every() { "listed" } else { "unblocked" }
+                duration_ms = millis(duration), "{}", if device.is_every() { "listed" } else { "unblocked" }
             );
             let succeeded = Succeeded {
                 claim,
@@ -75,7 +75,7 @@ pub(super) fn conclude(
             let learned = learn(core, &attempt, &mut failure, started);
             tracing::warn!(
                 job.id = %claim.id, environment.id = %environment, attempt = claim.attempt, read,
-                reason = %failure.reason, duration_ms = duration.as_millis(), "{}", failure.message
+                reason = %failure.reason, duration_ms = millis(duration), "{}", failure.message
             );
             let failed = Failed {
                 claim,
@@ -91,6 +91,11 @@ pub(super) fn conclude(
             Finished { result: Outcome::Failed(failed), first, attempt }
         }
     }
+}
+
+/// As a number in a log: of 128 bits it would be a text.
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// A request of an attempt was answered, or failed.

@@ -14,33 +14,32 @@ use tracing_subscriber::{
     registry::LookupSpan,
 };
 
-/// For people: the ids follow the fields. Whether it has colours, the format itself has to know.
-pub(super) struct Text(pub(super) Format<Full>);
-
-/// For programs: the ids are two fields more.
-pub(super) struct Object(pub(super) Format<Json>);
-
-impl<S, N> FormatEvent<S, N> for Text
-where
-    S: Subscriber + for<'span> LookupSpan<'span>,
-    N: for<'writer> FormatFields<'writer> + 'static,
-{
-    fn format_event(
-        &self,
-        context: &FmtContext<'_, S, N>,
-        mut writer: Writer<'_>,
-        event: &Event<'_>,
-    ) -> fmt::Result {
-        let Some(span) = current() else { return self.0.format_event(context, writer, event) };
-        let mut line = String::new();
-        self.0.format_event(context, Writer::new(&mut line), event)?;
-        let (trace_id, span_id) = (span.trace_id(), span.span_id());
-        writeln!(writer, "{} trace_id={trace_id} span_id={span_id}", line.trim_end_matches('\n'))
-    }
+/// A format whose lines say at their end which trace and span they were written in.
+pub(super) struct Traced<F> {
+    format: Format<F>,
+    say: fn(&str, &SpanContext) -> Option<String>,
 }
 
-impl<S, N> FormatEvent<S, N> for Object
+/// For people: the ids follow the fields. Whether it has colours, the format itself has to know.
+pub(super) const fn text(format: Format<Full>) -> Traced<Full> {
+    let say = |line: &str, span: &SpanContext| {
+        Some(format!("{line} trace_id={} span_id={}", span.trace_id(), span.span_id()))
+    };
+    Traced { format, say }
+}
+
+/// For programs: the ids are two fields more.
+pub(super) const fn object(format: Format<Json>) -> Traced<Json> {
+    let say = |line: &str, span: &SpanContext| {
+        let (fields, trace, span) = (line.strip_suffix('}')?, span.trace_id(), span.span_id());
+        Some(format!(r#"{fields},"trace_id":"{trace}","span_id":"{span}"}}"#))
+    };
+    Traced { format, say }
+}
+
+impl<F, S, N> FormatEvent<S, N> for Traced<F>
 where
+    Format<F>: FormatEvent<S, N>,
     S: Subscriber + for<'span> LookupSpan<'span>,
     N: for<'writer> FormatFields<'writer> + 'static,
 {
@@ -50,16 +49,11 @@ where
         mut writer: Writer<'_>,
         event: &Event<'_>,
     ) -> fmt::Result {
-        let Some(span) = current() else { return self.0.format_event(context, writer, event) };
+        let Some(span) = current() else { return self.format.format_event(context, writer, event) };
         let mut line = String::new();
-        self.0.format_event(context, Writer::new(&mut line), event)?;
-        let (trace_id, span_id) = (span.trace_id(), span.span_id());
-        match line.trim_end_matches('\n').strip_suffix('}') {
-            Some(fields) => {
-                writeln!(writer, r#"{fields},"trace_id":"{trace_id}","span_id":"{span_id}"}}"#)
-            }
-            None => writer.write_str(&line),
-        }
+        self.format.format_event(context, Writer::new(&mut line), event)?;
+        let line = line.trim_end_matches('\n');
+        writeln!(writer, "{}", (self.say)(line, &span).as_deref().unwrap_or(line))
     }
 }
 

@@ -1,10 +1,11 @@
 #!/bin/sh
-# Installs what the Python client needs into a virtual environment of its own: clients.sh [FOLDER], default target/clients.
+# Installs Python packages into a virtual environment of their own: python-packages.sh REQUIREMENTS FOLDER [OPTIONS OF PIP].
 set -eu
 
 cd "$(dirname "$0")/.."
-folder=${1:-target/clients}
-requirements=tests/clients/python/requirements.txt
+requirements=$1
+folder=$2
+shift 2
 
 if cmp -s "$requirements" "$folder/installed.txt"; then
     exit 0
@@ -18,6 +19,6 @@ rm -rf "$folder"
     echo "Python's venv module is missing (Debian: apt-get install python3-venv)." >&2
     exit 1
 }
-"$folder/bin/pip" install --quiet --disable-pip-version-check --only-binary :all: -r "$requirements"
+"$folder/bin/pip" install --quiet --disable-pip-version-check --only-binary :all: "$@" -r "$requirements"
 # Last: a broken installation is not taken for a whole one.
 cp "$requirements" "$folder/installed.txt"
