@@ -65,9 +65,17 @@ impl Response {
     pub(crate) fn document(&self) -> Option<Value> {
         let Body::Whole(bytes) = &self.body else { return None };
         let mut document = serde_json::from_slice(bytes.trim_ascii()).ok()?;
-        take_out(&mut document, &self.shown);
+        if may_quote(bytes, &self.shown) {
+            take_out(&mut document, &self.shown);
+        }
         Some(document)
     }
+}
+
+/// Whether a string in `body` may hold what was shown: without an escape in it, each stands there as it is.
+fn may_quote(body: &[u8], shown: &[SecretString]) -> bool {
+    let quotes = |text: &str| shown.iter().any(|secret| text.contains(secret.expose_secret()));
+    body.contains(&b'\\') || std::str::from_utf8(body).map_or(true, quotes)
 }
 
 fn take_out(document: &mut Value, shown: &[SecretString]) {
@@ -151,4 +159,24 @@ fn cause(error: reqwest::Error) -> Redacted {
         deepest = source;
     }
     Redacted::of(&deepest.to_string(), 200)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_shown_is_taken_out_however_it_is_written() {
+        for body in [r#"{"a":["x t0ken.y"]}"#, r#"{"a":["x t0ken\u002ey"]}"#] {
+            let response = Response {
+                status: StatusCode::OK,
+                headers: HeaderMap::new(),
+                body: Body::Whole(body.into()),
+                shown: vec![SecretString::from("t0ken.y")],
+            };
+            let document = response.document().unwrap_or_default();
+            assert_eq!(document, serde_json::json!({ "a": ["x [redacted]"] }), "{body}");
+        }
+        assert!(!may_quote(br#"{"a":"other"}"#, &[SecretString::from("t0ken.y")]));
+    }
 }
