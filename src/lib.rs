@@ -16,6 +16,7 @@
 
 pub mod api;
 pub mod app;
+pub mod auth;
 pub mod batch;
 pub mod cli;
 pub mod config;
@@ -27,6 +28,7 @@ pub mod pingone;
 pub mod postgres;
 pub mod proto;
 pub mod redact;
+pub mod reload;
 pub mod simulator;
 pub mod store;
 pub mod telemetry;

@@ -17,6 +17,14 @@ impl Caller {
         Self("anonymous".to_owned())
     }
 
+    /// A caller by its name: `issuer|subject` of a token, or a name of its certificate. At most 512 printable characters; nobody
+    /// else has it.
+    #[must_use]
+    pub fn named(name: &str) -> Option<Self> {
+        let fits = (1..=512).contains(&name.chars().count()) && !name.chars().any(char::is_control);
+        (fits && name != "anonymous").then(|| Self(name.to_owned()))
+    }
+
     /// Its name.
     #[must_use]
     pub fn as_str(&self) -> &str {

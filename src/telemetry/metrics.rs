@@ -9,6 +9,7 @@ mod postgres;
 mod process;
 mod replica;
 mod requests;
+mod security;
 mod upstream;
 
 use std::sync::OnceLock;
@@ -32,6 +33,7 @@ use super::{
 pub use calls::{Call, Method};
 pub use postgres::{Connections, timed};
 pub use requests::{End, Request};
+pub use security::Reload;
 pub use upstream::{Cause, Environment};
 
 /// Where metrics go beside the admin port.
@@ -63,6 +65,8 @@ pub struct Instruments {
     pub upstream: upstream::Upstream,
     /// This replica among the others.
     pub replica: replica::Replica,
+    /// Who may do what, and what proves it.
+    pub security: security::Security,
 }
 
 /// The instruments. Those asked for before [`init`](super::init) measure nothing.
@@ -82,6 +86,7 @@ impl Instruments {
             jobs: jobs::Jobs::new(meter),
             upstream: upstream::Upstream::new(meter),
             replica: replica::Replica::new(meter),
+            security: security::Security::new(meter),
         }
     }
 }

@@ -32,6 +32,7 @@ pub const ATTRIBUTES: &[&str] = &[
     "unblock.disposition",
     "unblock.priority",
     "unblock.reason",
+    "unblock.reload.what",
     "unblock.request",
     "unblock.signal",
     "unblock.state",
