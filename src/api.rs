@@ -1,5 +1,6 @@
 //! gRPC: the contract's services on top of the engine, the store and the watch.
 
+mod arrival;
 mod batch_results;
 mod batch_service;
 mod bulk;
@@ -14,6 +15,7 @@ mod method;
 mod normalise;
 mod server;
 mod status;
+mod transport;
 mod user_devices;
 mod waiting;
 
@@ -31,6 +33,7 @@ use crate::{
 
 pub use server::{Health, Options, Server};
 pub use status::{DOMAIN, ErrorReason};
+pub use transport::{Pace, TlsFiles, Transport};
 
 /// What all services work with. Cheap to clone.
 #[derive(Debug, Clone)]

@@ -14,12 +14,13 @@ use crate::{
     api::{self, Server, Services},
     device::EnvironmentId,
     engine::{self, Engine, Routes},
+    reload::{ReloadError, Reloader},
     store::{Access, Role, Store, StoreError},
     telemetry::{Levels, metrics},
     watch::Watch,
 };
 
-pub use assemble::{access, routes};
+pub use assemble::{access, routes, tls_files};
 pub use readiness::Readiness;
 
 /// What the server is made of.
@@ -35,6 +36,8 @@ pub struct Settings {
     pub engine: engine::Settings,
     /// What the gRPC port is like.
     pub api: api::Options,
+    /// What TLS on it is made of; plain text without it.
+    pub tls: Option<api::TlsFiles>,
 }
 
 /// Why the server could not start, or not go on.
@@ -46,6 +49,9 @@ pub enum AppError {
     /// A credential no client can be made of.
     #[error(transparent)]
     PingOne(#[from] crate::pingone::PingOneError),
+    /// Files that cannot be used.
+    #[error(transparent)]
+    Files(#[from] ReloadError),
     /// The compiled contract is damaged.
     #[error("the contract for reflection is damaged: {0}")]
     Reflection(#[from] tonic_reflection::server::Error),
@@ -60,6 +66,7 @@ pub struct App {
     grace: Duration,
     engine: Engine,
     server: Server,
+    tls: Option<Reloader<rustls::ServerConfig>>,
     readiness: Readiness,
     levels: Option<Levels>,
     draining: CancellationToken,
@@ -93,7 +100,14 @@ impl App {
     ///
     /// # Errors
     /// [`AppError`] when a setting cannot be used.
-    pub async fn build(settings: Settings) -> Result<Self, AppError> {
+    pub async fn build(mut settings: Settings) -> Result<Self, AppError> {
+        let tls = match settings.tls.as_ref().map(api::TlsFiles::load).transpose()? {
+            Some((current, reloader)) => {
+                settings.api.transport.tls = Some(current);
+                Some(reloader)
+            }
+            None => None,
+        };
         let store = Store::new(&settings.access)?;
         let connections = store.clone();
         metrics().postgres.watch_connections(move || connections.connections());
@@ -110,7 +124,7 @@ impl App {
         let services =
             Services { submitter, control, store: store.clone(), watch, draining: draining.clone() };
         let server = Server::new(services, settings.api, readiness.gate()).await?;
-        Ok(Self { store, preparation, role, grace, engine, server, readiness, levels: None, draining })
+        Ok(Self { store, preparation, role, grace, engine, server, tls, readiness, levels: None, draining })
     }
 
     /// Whether calls are answered, and why not.
@@ -134,6 +148,9 @@ impl App {
         let _stop_helpers = stopped.clone().drop_guard();
         let admin = admin::run(listeners.admin, self.readiness.clone(), self.levels, stopped.clone());
         let admin = tokio::spawn(admin);
+        if let Some(tls) = self.tls {
+            tokio::spawn(tls.run(stopped.clone()));
+        }
         let health = self.server.health();
         let close_connections = CancellationToken::new();
         let answering = self

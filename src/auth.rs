@@ -1,7 +1,9 @@
 //! Who calls, and what they may do. Nothing here speaks gRPC or SQL.
 
+mod names;
 mod peer;
 mod scope;
 
-pub use peer::{Certificate, Peer};
+pub use names::Unfit;
+pub use peer::{Certificate, ClientAuth, Peer};
 pub use scope::{Scope, Scopes};

@@ -13,6 +13,7 @@ mod reader;
 mod settings;
 #[cfg(test)]
 mod tests;
+mod tls;
 mod values;
 
 use std::{ffi::OsString, net::SocketAddr, time::Duration};
@@ -25,6 +26,7 @@ pub use args::{CONFIG_VARIABLE, ServeArgs};
 pub use mistake::{ConfigError, Mistake, Origin};
 pub use pingone::{Access, Environment, Limits, PingOne};
 pub use settings::{Flag, SETTINGS, Secrecy, Setting, Unset, markdown_table};
+pub use tls::Tls;
 
 use reader::{Reader, Variable, Wrong};
 use values::{address, count, duration_in, has_password, one_of, postgres_url, truth};
@@ -44,6 +46,10 @@ pub struct Config {
     pub admin_listen: SocketAddr,
     /// Whether callers from beyond this machine are let in though they are not authenticated.
     pub insecure_no_auth: bool,
+    /// TLS on the gRPC port; plain text without it.
+    pub tls: Option<Tls>,
+    /// Connections to the gRPC port at most.
+    pub max_connections: u32,
     /// Whether gRPC reflection is offered.
     pub reflection: bool,
     /// Calls answered at the same time at most.
@@ -121,6 +127,8 @@ fn read(reader: &mut Reader<'_>, variable: Variable<'_>) -> Option<Config> {
     let database = database(reader);
     let migrate = reader.read("migrate", truth);
     let addresses = addresses(reader);
+    let tls = tls::read(reader);
+    let max_connections = reader.read("max_connections", count(1..=100_000));
     let reflection = reader.read("reflection", truth);
     let max_concurrent_calls = reader.read("max_concurrent_calls", count(1..=100_000));
     let shutdown_grace = reader.read("shutdown_grace", duration_in(GRACES));
@@ -140,6 +148,8 @@ fn read(reader: &mut Reader<'_>, variable: Variable<'_>) -> Option<Config> {
         listen,
         admin_listen,
         insecure_no_auth,
+        tls: tls?,
+        max_connections: max_connections?,
         reflection: reflection?,
         max_concurrent_calls: max_concurrent_calls?,
         shutdown_grace: shutdown_grace?,

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use tonic::{Status, body::Body};
 use tower::Service;
 
-use super::status::ErrorReason;
+use super::{method, status::ErrorReason};
 
 const HEADER: &str = "grpc-timeout";
 
@@ -34,7 +34,11 @@ pub(super) fn passed() -> Status {
 
 /// The layer around all services.
 #[derive(Debug, Clone)]
-pub(super) struct DeadlineLayer<S>(pub(super) S);
+pub(super) struct DeadlineLayer<S> {
+    pub(super) inner: S,
+    /// How long a call that is no stream has, also where its caller would wait longer.
+    pub(super) cap: Duration,
+}
 
 impl<S> Service<Request<Body>> for DeadlineLayer<S>
 where
@@ -46,18 +50,21 @@ where
     type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Self::Error>> + Send>>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
-        self.0.poll_ready(cx)
+        self.inner.poll_ready(cx)
     }
 
     fn call(&mut self, mut request: Request<Body>) -> Self::Future {
-        let timeout = parse(request.headers());
+        let now = Instant::now();
+        let deadline = parse(request.headers()).map(|timeout| now + timeout);
         request.headers_mut().remove(HEADER);
-        let Some(timeout) = timeout else { return Box::pin(self.0.call(request)) };
-        let deadline = Instant::now() + timeout;
-        request.extensions_mut().insert(Deadline(deadline));
-        let answer = self.0.call(request);
+        if let Some(deadline) = deadline {
+            request.extensions_mut().insert(Deadline(deadline));
+        }
+        let cap = (!method::streams(request.uri().path())).then(|| now + self.cap);
+        let answer = self.inner.call(request);
+        let Some(ends) = deadline.into_iter().chain(cap).min() else { return Box::pin(answer) };
         Box::pin(async move {
-            tokio::time::timeout_at(deadline, answer).await.unwrap_or_else(|_| Ok(passed().into_http()))
+            tokio::time::timeout_at(ends, answer).await.unwrap_or_else(|_| Ok(passed().into_http()))
         })
     }
 }

@@ -8,52 +8,34 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
-    time::Duration,
 };
 
 use futures_util::FutureExt as _;
-use hyper_util::{
-    rt::{TokioExecutor, TokioIo, TokioTimer},
-    server::conn::auto,
-    service::TowerToHyperService,
-};
-use tokio::{
-    net::{TcpListener, TcpStream},
-    sync::Semaphore,
-    task::JoinSet,
-};
+use tokio::{net::TcpListener, sync::Semaphore};
 use tokio_util::sync::CancellationToken;
 use tonic::{body::Body, service::Routes};
 use tonic_health::server::HealthReporter;
-use tower::{Service, ServiceExt};
+use tower::Service;
 
 use super::{
-    Services, deadline::DeadlineLayer, measure::MeasureLayer, normalise::NormaliseLayer, status::ErrorReason,
+    Services, arrival::ArrivalLayer, deadline::DeadlineLayer, measure::MeasureLayer,
+    normalise::NormaliseLayer, status::ErrorReason, transport::Transport,
 };
 use crate::proto::{self, v1};
 
 /// Health and reflection are answered without a database.
 const OWN_SERVICES: &str = "/pingone.";
 const MESSAGE_AT_MOST: usize = 4 * 1024 * 1024;
-const STREAMS_PER_CONNECTION: u32 = 256;
-const HEADERS_AT_MOST: u32 = 16 * 1024;
-/// What may be under way unasked-for on a stream, and on all of a connection.
-const STREAM_WINDOW: u32 = 1024 * 1024;
-const CONNECTION_WINDOW: u32 = 8 * 1024 * 1024;
-const PING_EVERY: Duration = Duration::from_secs(60);
-const PING_TIMEOUT: Duration = Duration::from_secs(20);
-/// A little longer than streams live, so that a connection ends when its streams have.
-const CONNECTION_AT_MOST: Duration = Duration::from_secs(31 * 60);
-/// A listener that fails (too many open files) is asked again after this.
-const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
 
 /// What the port is like.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Options {
     /// Calls at once, over all connections; more are refused with `QUEUE_FULL`.
     pub concurrent_calls: usize,
     /// Whether reflection is served.
     pub reflection: bool,
+    /// What connections are like.
+    pub transport: Transport,
 }
 
 /// The gRPC server, ready to run.
@@ -125,79 +107,14 @@ impl Server {
             inner: self.routes.prepare(),
             calls: Arc::new(Semaphore::new(self.options.concurrent_calls)),
         };
-        let service = tonic_web::GrpcWebLayer::new();
         let server = listener.local_addr().unwrap_or_else(|_| SocketAddr::from(([0, 0, 0, 0], 0)));
-        let call = MeasureLayer::new(NormaliseLayer(DeadlineLayer(limit)), server);
-        let service = tower::Layer::layer(&service, call);
-        let service =
-            service.map_request(|request: http::Request<hyper::body::Incoming>| request.map(Body::new));
-        let service = TowerToHyperService::new(service);
-        let mut http = auto::Builder::new(TokioExecutor::new());
-        http.http2()
-            .timer(TokioTimer::new())
-            .max_concurrent_streams(STREAMS_PER_CONNECTION)
-            .max_header_list_size(HEADERS_AT_MOST)
-            .max_pending_accept_reset_streams(20)
-            .max_local_error_reset_streams(1024)
-            // Fixed: finding out how much may be under way costs a ping with every call.
-            .initial_stream_window_size(STREAM_WINDOW)
-            .initial_connection_window_size(CONNECTION_WINDOW)
-            .keep_alive_interval(PING_EVERY)
-            .keep_alive_timeout(PING_TIMEOUT);
-        http.http1().timer(TokioTimer::new());
-
-        let mut connections = JoinSet::new();
-        loop {
-            let stream = tokio::select! {
-                accepted = listener.accept() => match accepted {
-                    Ok((stream, _)) => stream,
-                    Err(error) => {
-                        tracing::warn!(%error, "a connection was not accepted");
-                        tokio::time::sleep(ACCEPT_AGAIN).await;
-                        continue;
-                    }
-                },
-                // Ended ones are forgotten.
-                Some(_) = connections.join_next() => continue,
-                () = shutdown.cancelled() => break,
-            };
-            connections.spawn(serve(http.clone(), stream, service.clone(), shutdown.clone()));
-        }
-        drop(listener);
-        while connections.join_next().await.is_some() {}
+        let pace = self.options.transport.pace;
+        let call =
+            ArrivalLayer { inner: DeadlineLayer { inner: limit, cap: pace.unary }, limit: pace.arrive };
+        let call = MeasureLayer::new(NormaliseLayer(call), server);
+        let service = tower::Layer::layer(&tonic_web::GrpcWebLayer::new(), call);
+        self.options.transport.run(listener, service, shutdown).await;
         drop(self.services);
-    }
-}
-
-async fn serve<S>(
-    http: auto::Builder<TokioExecutor>,
-    stream: TcpStream,
-    service: TowerToHyperService<S>,
-    shutdown: CancellationToken,
-) where
-    S: Service<http::Request<hyper::body::Incoming>, Response = http::Response<Body>, Error = Infallible>
-        + Clone
-        + Send
-        + 'static,
-    S::Future: Send,
-{
-    // Small messages that a person waits for.
-    let _ = stream.set_nodelay(true);
-    let connection = http.serve_connection(TokioIo::new(stream), service);
-    tokio::pin!(connection);
-    let ended = tokio::select! {
-        ended = connection.as_mut() => ended,
-        () = shutdown.cancelled() => {
-            connection.as_mut().graceful_shutdown();
-            connection.await
-        }
-        () = tokio::time::sleep(CONNECTION_AT_MOST) => {
-            connection.as_mut().graceful_shutdown();
-            connection.await
-        }
-    };
-    if let Err(error) = ended {
-        tracing::debug!(%error, "a connection broke");
     }
 }
 

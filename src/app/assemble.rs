@@ -33,9 +33,20 @@ impl Settings {
             api: api::Options {
                 concurrent_calls: config.max_concurrent_calls as usize,
                 reflection: config.reflection,
+                transport: api::Transport {
+                    connections: config.max_connections as usize,
+                    ..api::Transport::default()
+                },
             },
+            tls: config.tls.as_ref().map(tls_files),
         })
     }
+}
+
+/// The files of TLS on the gRPC port.
+#[must_use]
+pub fn tls_files(tls: &config::Tls) -> api::TlsFiles {
+    api::TlsFiles { cert: tls.cert.clone(), key: tls.key.clone(), clients: tls.clients.clone() }
 }
 
 /// Where Postgres is.

@@ -18,3 +18,12 @@ pub struct Certificate {
     /// order, which is that of preference.
     pub names: Vec<String>,
 }
+
+/// Whether clients show certificates.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ClientAuth {
+    /// Those that have one; one that cannot be verified is refused.
+    Optional,
+    /// All.
+    Required,
+}

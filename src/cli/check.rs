@@ -28,6 +28,10 @@ impl Check {
     pub(super) async fn run(self, screen: &Screen) -> Result<Exit, Error> {
         let config = Config::load(&self.settings, |name| std::env::var_os(name))?;
         let mut findings = vec![Finding { what: "configuration".to_owned(), wrong: None }];
+        if let Some(tls) = &config.tls {
+            let wrong = app::tls_files(tls).load().err().map(|error| error.why.to_string());
+            findings.push(Finding { what: "TLS".to_owned(), wrong });
+        }
         findings.push(Finding { what: "Postgres".to_owned(), wrong: database(&config).await.err() });
         let routes = app::routes(&config.pingone).map_err(Error::failed)?;
         if let Some(route) = &routes.default {

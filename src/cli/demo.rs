@@ -161,7 +161,8 @@ fn settings(database: &str, pingone: SocketAddr) -> Result<Settings, anyhow::Err
             grace: Duration::from_secs(12),
             ..engine::Settings::new(Role::All, routes)
         },
-        api: api::Options { concurrent_calls: 1024, reflection: true },
+        api: api::Options { concurrent_calls: 1024, reflection: true, transport: api::Transport::default() },
+        tls: None,
     })
 }
 

@@ -8,6 +8,7 @@ use tokio::net::TcpListener;
 use super::{error::Error, exit::Exit, screen::Screen, signals};
 use crate::{
     app::{App, AppError, Listeners, Settings},
+    auth::ClientAuth,
     config::{Config, ServeArgs},
     store::StoreError,
     telemetry,
@@ -31,13 +32,20 @@ impl Serve {
         if config.insecure_no_auth {
             tracing::warn!(listen = %config.listen, "callers are NOT authenticated: whoever reaches this port may unblock devices");
         }
-        let app = App::build(Settings::of(&config).map_err(Error::failed)?).await.map_err(Error::failed)?;
+        if config.tls.is_none() && !config.listen.ip().to_canonical().is_loopback() {
+            tracing::warn!(listen = %config.listen, "the gRPC port is NOT encrypted: whoever listens on the way reads and changes calls; set UNBLOCK_TLS_CERT and UNBLOCK_TLS_KEY");
+        }
+        let app =
+            App::build(Settings::of(&config).map_err(Error::failed)?).await.map_err(|error| match error {
+                AppError::Files(error) => Error::Unusable(error.to_string()),
+                other => Error::failed(other),
+            })?;
         let app = app.with_levels(telemetry.levels());
         let listeners = Listeners {
             grpc: bind(config.listen, "--listen").await?,
             admin: bind(config.admin_listen, "--admin-listen").await?,
         };
-        tracing::info!(version = env!("CARGO_PKG_VERSION"), grpc = %config.listen, admin = %config.admin_listen, "serving");
+        tracing::info!(version = env!("CARGO_PKG_VERSION"), grpc = %config.listen, tls = tls_mode(&config), admin = %config.admin_listen, "serving");
         let ended = app.run(listeners, shutdown).await;
         telemetry.shutdown(LAST_TELEMETRY).await;
         match ended {
@@ -48,6 +56,15 @@ impl Serve {
             )) => Err(Error::Unusable(error.to_string())),
             Err(error) => Err(Error::failed(error)),
         }
+    }
+}
+
+fn tls_mode(config: &Config) -> &'static str {
+    match config.tls.as_ref().map(|tls| tls.clients.as_ref().map(|(_, auth)| *auth)) {
+        None => "off",
+        Some(None) => "on",
+        Some(Some(ClientAuth::Optional)) => "on, certificates of callers optional",
+        Some(Some(ClientAuth::Required)) => "on, certificates of callers required",
     }
 }
 

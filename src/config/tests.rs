@@ -14,6 +14,8 @@ use crate::pingone::{ClientAuth, Credential};
 type Outcome = Result<(), Box<dyn Error>>;
 
 const HOME: &str = "abfba8f6-49eb-49f5-a5d9-80ad5c98f9f6";
+/// It is there, and that is all that is asked of it here.
+const FILE: &str = "/etc/passwd";
 const OTHER: &str = "6697f628-7712-4e71-b52b-920ba0635020";
 
 /// What somebody gives, and a folder for files.
@@ -35,6 +37,12 @@ impl Setup {
             .variable("PINGONE_AUTH_ENVIRONMENT_ID", HOME)
             .variable("PINGONE_CLIENT_ID", "client")
             .variable("PINGONE_CLIENT_SECRET", "hunter2"))
+    }
+
+    /// With TLS, and callers' certificates verified.
+    fn with_tls() -> Result<Self, Box<dyn Error>> {
+        let files = ["UNBLOCK_TLS_CERT", "UNBLOCK_TLS_KEY", "UNBLOCK_TLS_CLIENT_CA"];
+        Ok(files.into_iter().fold(Self::least()?, |setup, name| setup.variable(name, FILE)))
     }
 
     fn flag(mut self, flags: &[&str]) -> Self {
@@ -94,6 +102,11 @@ const SAMPLES: &[(&str, &str)] = &[
     ("listen", "127.0.0.1:1"),
     ("admin_listen", "127.0.0.1:2"),
     ("insecure_no_auth", "true"),
+    ("tls_cert", "/etc/hosts"),
+    ("tls_key", "/etc/hosts"),
+    ("tls_client_ca", "/etc/hosts"),
+    ("tls_client_auth", "optional"),
+    ("max_connections", "9"),
     ("reflection", "false"),
     ("max_concurrent_calls", "7"),
     ("shutdown_grace", "3s"),
@@ -133,17 +146,19 @@ fn every_setting_is_a_flag_a_variable_and_a_key() -> Outcome {
         open.clone().map(|setting| setting.key).collect::<Vec<_>>(),
         SAMPLES.iter().map(|s| s.0).collect::<Vec<_>>()
     );
-    let least = printed(&Setup::least()?.config()?);
     for (setting, (key, value)) in open.zip(SAMPLES) {
+        // Those of TLS mean nothing without each other.
+        let start = || if key.starts_with("tls_") { Setup::with_tls() } else { Setup::least() };
+        let least = printed(&start()?.config()?);
         let flags = match setting.flag {
             Flag::Value(flag, _) => vec![flag, *value],
             Flag::Switch(flag, _) => vec![flag],
             Flag::None => Vec::new(),
         };
-        let by_flag = printed(&Setup::least()?.flag(&flags).config()?);
-        let by_variable = printed(&Setup::least()?.variable(setting.variable, *value).config()?);
+        let by_flag = printed(&start()?.flag(&flags).config()?);
+        let by_variable = printed(&start()?.variable(setting.variable, *value).config()?);
         let file = format!("{key} = {value:?}");
-        let by_file = printed(&Setup::least()?.without(setting.variable).file(&file)?.config()?);
+        let by_file = printed(&start()?.without(setting.variable).file(&file)?.config()?);
         assert_ne!(by_flag, least, "{key}");
         assert_eq!(by_flag, by_variable, "{key}");
         assert_eq!(by_flag, by_file, "{key}");
@@ -263,6 +278,49 @@ fn listening_beyond_this_machine_needs_a_word() -> Outcome {
     for address in ["127.8.0.1:1", "[::1]:1", "[::ffff:127.0.0.1]:1"] {
         Setup::least()?.variable("UNBLOCK_LISTEN", address).config()?;
     }
+    Ok(())
+}
+
+#[test]
+fn half_of_tls_is_a_mistake_and_says_what_is_missing() -> Outcome {
+    let (cert, key) = ("UNBLOCK_TLS_CERT", "UNBLOCK_TLS_KEY");
+    let (authorities, who) = ("UNBLOCK_TLS_CLIENT_CA", "UNBLOCK_TLS_CLIENT_AUTH");
+    for (given, told) in [
+        (&[(cert, FILE)][..], "UNBLOCK_TLS_KEY: not set, but the certificate is (UNBLOCK_TLS_CERT); set it"),
+        (&[(key, FILE)], "UNBLOCK_TLS_CERT: not set, but its key is (UNBLOCK_TLS_KEY); set it"),
+        (&[(authorities, FILE)], "UNBLOCK_TLS_CLIENT_CA: callers show certificates only over TLS; "),
+        (&[(cert, FILE), (key, "/nowhere/key")], "UNBLOCK_TLS_KEY: the file cannot be read: "),
+        (&[(cert, FILE), (key, FILE), (who, "required")], "UNBLOCK_TLS_CLIENT_AUTH: there is no authority "),
+        (
+            &[(cert, FILE), (key, FILE), (authorities, FILE), (who, "none")],
+            "UNBLOCK_TLS_CLIENT_AUTH: authorities ",
+        ),
+        (
+            &[(cert, FILE), (key, FILE), (who, "maybe")],
+            "UNBLOCK_TLS_CLIENT_AUTH: \"maybe\" means nothing here; ",
+        ),
+    ] {
+        let setup = given.iter().fold(Setup::least()?, |setup, (name, value)| setup.variable(name, *value));
+        let mistakes = setup.mistakes()?;
+        assert!(mistakes.len() == 1 && mistakes[0].starts_with(told), "{told}: {mistakes:?}");
+    }
+    Ok(())
+}
+
+#[test]
+fn who_names_authorities_lets_nobody_in_without_a_certificate_unless_he_says_so() -> Outcome {
+    let auth = |setup: Setup| {
+        Ok::<_, Box<dyn Error>>(setup.config()?.tls.and_then(|tls| tls.clients).map(|(_, auth)| auth))
+    };
+    assert_eq!(auth(Setup::with_tls()?)?, Some(crate::auth::ClientAuth::Required));
+    let optional = Setup::with_tls()?.variable("UNBLOCK_TLS_CLIENT_AUTH", "optional");
+    assert_eq!(auth(optional)?, Some(crate::auth::ClientAuth::Optional));
+    assert_eq!(auth(Setup::with_tls()?.without("UNBLOCK_TLS_CLIENT_CA"))?, None);
+    let beside = Setup::least()?.file("tls_cert = 'a.pem'\ntls_key = 'b.pem'")?;
+    let beside = beside.written("a.pem", "a")?.written("b.pem", "b")?;
+    let folder = beside.folder.path().to_owned();
+    let tls = beside.config()?.tls.ok_or("no TLS")?;
+    assert_eq!((tls.cert, tls.key), (folder.join("a.pem"), folder.join("b.pem")));
     Ok(())
 }
 

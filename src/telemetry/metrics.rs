@@ -33,7 +33,7 @@ use super::{
 pub use calls::{Call, Method};
 pub use postgres::{Connections, timed};
 pub use requests::{End, Request};
-pub use security::Reload;
+pub use security::{Refused, Reload};
 pub use upstream::{Cause, Environment};
 
 /// Where metrics go beside the admin port.

@@ -90,6 +90,8 @@ pub const INSTRUMENTS: &[&str] = &[
     "unblock.batches.open",
     "unblock.batches.paused",
     "unblock.commit.size",
+    "unblock.connections.open",
+    "unblock.connections.refused",
     "unblock.job.duration",
     "unblock.job.time_to_send",
     "unblock.jobs.accepted",

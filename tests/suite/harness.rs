@@ -1,5 +1,6 @@
 //! What the tests stand on.
 
+pub(crate) mod authority;
 pub(crate) mod bulk;
 pub(crate) mod callers;
 pub(crate) mod cluster;

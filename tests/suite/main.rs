@@ -39,6 +39,7 @@ mod status;
 mod steer;
 mod takeover;
 mod telemetry;
+mod transport;
 mod trouble;
 mod unblock;
 mod user_devices;

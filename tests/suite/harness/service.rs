@@ -82,6 +82,8 @@ pub(crate) struct Variant {
     /// Whether it pauses everything when it starts.
     pub(crate) hold: bool,
     pub(crate) retention: Duration,
+    pub(crate) transport: api::Transport,
+    pub(crate) tls: Option<api::TlsFiles>,
 }
 
 impl Default for Variant {
@@ -99,6 +101,8 @@ impl Default for Variant {
             stale_after: Duration::from_secs(900),
             hold: false,
             retention: Duration::from_secs(90 * 24 * 3600),
+            transport: api::Transport::default(),
+            tls: None,
         }
     }
 }
@@ -149,7 +153,8 @@ impl Service {
                 stale_after: variant.stale_after,
                 ..engine::Settings::new(variant.role, routes)
             },
-            api: api::Options { concurrent_calls: 1024, reflection: true },
+            api: api::Options { concurrent_calls: 1024, reflection: true, transport: variant.transport },
+            tls: variant.tls,
         };
         let app = App::build(settings).await?;
         let readiness = app.readiness();
