@@ -30,6 +30,8 @@ mod signals;
 mod simulate;
 mod status;
 mod table;
+mod tls;
+mod token;
 mod unblock;
 
 use std::{ffi::OsStr, process::ExitCode};

@@ -95,7 +95,7 @@ impl Bulk {
         }
         let planned = plan::batches(&input, &self.batch)?;
 
-        let connected = self.server.connect(screen).await;
+        let connected = self.server.connect().await;
         let client = match connected {
             Err(error) if self.dry_run => {
                 preview::show(screen, &input, mistakes.lines(), &planned, &preview::Rates::new())?;

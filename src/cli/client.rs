@@ -3,18 +3,14 @@
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep, timeout_at};
-use tonic::{
-    Request, Response, Status,
-    metadata::{Ascii, MetadataValue},
-    service::{Interceptor, interceptor::InterceptedService},
-    transport::Channel,
-};
+use tonic::{Request, Response, Status, service::interceptor::InterceptedService, transport::Channel};
 use tonic_health::pb::health_client::HealthClient;
 
 use super::{
     error::{Error, printed},
     repeat::Repeat,
     screen::{Screen, printable},
+    token::Bearer,
 };
 use crate::proto::v1::{
     batch_service_client::BatchServiceClient, device_service_client::DeviceServiceClient,
@@ -42,8 +38,8 @@ pub(super) struct Client {
 }
 
 impl Client {
-    pub(super) fn new(channel: Channel, bearer: Option<MetadataValue<Ascii>>) -> Self {
-        Self { channel, bearer: Bearer(bearer) }
+    pub(super) const fn new(channel: Channel, bearer: Bearer) -> Self {
+        Self { channel, bearer }
     }
 
     pub(super) fn health(&self) -> HealthClient<InterceptedService<Channel, Bearer>> {
@@ -110,18 +106,5 @@ impl Client {
             Ok(Err(status)) if Instant::now() < limit.until => Err(status.into()),
             Ok(Err(_)) | Err(_) => Err(Error::NoAnswer(limit.allowed)),
         }
-    }
-}
-
-/// Puts the token, if there is one, on every call.
-#[derive(Debug, Clone)]
-pub(super) struct Bearer(Option<MetadataValue<Ascii>>);
-
-impl Interceptor for Bearer {
-    fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
-        if let Some(token) = &self.0 {
-            request.metadata_mut().insert("authorization", token.clone());
-        }
-        Ok(request)
     }
 }

@@ -51,7 +51,7 @@ impl Device {
 
 impl Get {
     async fn run(&self, screen: &Screen) -> Result<Exit, Error> {
-        let client = self.call.server.connect(screen).await?;
+        let client = self.call.server.connect().await?;
         let request = GetDeviceRequest { device_ref: Some(self.device.to_proto()) };
         let send = async |request| client.devices().get_device(request).await;
         let answer = client.call(screen, self.call.time_limit(), &request, send).await?;
@@ -68,7 +68,7 @@ impl Get {
 
 impl List {
     async fn run(&self, screen: &Screen) -> Result<Exit, Error> {
-        let client = self.call.server.connect(screen).await?;
+        let client = self.call.server.connect().await?;
         let devices = choose::list(&client, screen, self.call.time_limit(), self.user).await?;
         match devices.is_empty() {
             true => screen.say("the user has no device"),

@@ -11,6 +11,7 @@ use super::{
     advice,
     exit::Exit,
     screen::{Hue, Screen, printable},
+    tls,
 };
 
 #[derive(Debug, thiserror::Error)]
@@ -146,6 +147,9 @@ fn sentence(status: &Status) -> String {
 
 /// What made the connection give out.
 pub(super) fn innermost(status: &Status) -> String {
+    if let Some(words) = tls::in_words(status) {
+        return words;
+    }
     let mut cause: &dyn std::error::Error = status;
     while let Some(deeper) = cause.source() {
         cause = deeper;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
 
-use super::error::came_from_transport;
+use super::{error::came_from_transport, tls};
 use crate::job::RetryPolicy;
 
 const FIRST_WAIT: Duration = Duration::from_millis(200);
@@ -30,7 +30,10 @@ impl Repeat {
     /// How long to wait before the call is made again; nothing when it would only fail again.
     pub(super) fn wait_after(&mut self, status: &Status) -> Option<Duration> {
         let asked = status.get_details_retry_info().and_then(|info| info.retry_delay);
-        let again = asked.is_some() || status.code() == Code::Unavailable || came_from_transport(status);
+        // TLS that failed fails again: it is for a person to put right.
+        let lost = came_from_transport(status) && tls::in_words(status).is_none();
+        let again =
+            asked.is_some() || status.code() == Code::Unavailable && !came_from_transport(status) || lost;
         again.then(|| self.wait(asked))
     }
 

@@ -4,28 +4,26 @@ use std::{
     env,
     error::Error as StdError,
     fs,
+    net::IpAddr,
     path::{Path, PathBuf},
     time::Duration,
 };
 
 use clap::Args;
 use http::Uri;
-use tonic::{
-    metadata::{Ascii, MetadataValue},
-    transport::{Certificate, ClientTlsConfig, Endpoint, Identity},
-};
+use tonic::transport::{Certificate, ClientTlsConfig, Endpoint, Identity};
 
 use super::{
     NAME, args,
     client::{Client, TimeLimit},
     error::Error,
-    screen::{Hue, Screen},
+    tls,
+    token::Bearer,
 };
 
 const DEFAULT_SERVER: &str = "http://127.0.0.1:50051";
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const KEEP_ALIVE: Duration = Duration::from_secs(30);
-const TOKEN_VARIABLE: &str = "UNBLOCK_TOKEN";
 
 /// Which server, and as whom.
 #[derive(Debug, Clone, Args)]
@@ -69,17 +67,8 @@ impl ServerOptions {
     ///
     /// # Errors
     /// [`Error::Usage`] for files and tokens that can not be used, [`Error::Connect`] where nobody answers.
-    pub(super) async fn connect(&self, screen: &Screen) -> Result<Client, Error> {
-        self.warn_of_exposure(screen)?;
-        self.connect_again().await
-    }
-
-    /// As [`ServerOptions::connect`], for one who has been warned already.
-    ///
-    /// # Errors
-    /// As [`ServerOptions::connect`].
-    pub(super) async fn connect_again(&self) -> Result<Client, Error> {
-        let bearer = self.token()?;
+    pub(super) async fn connect(&self) -> Result<Client, Error> {
+        let bearer = self.bearer()?;
         let channel = self
             .endpoint()?
             .connect()
@@ -88,16 +77,17 @@ impl ServerOptions {
         Ok(Client::new(channel, bearer))
     }
 
-    /// Says that whoever listens can read the token, if so it is.
-    ///
-    /// # Errors
-    /// [`Error::Usage`] for a token that can not be used.
-    pub(super) fn warn_of_exposure(&self, screen: &Screen) -> Result<(), Error> {
-        if self.token()?.is_some() && !self.is_private() {
-            let sentence = format!("the token travels unencrypted to {}", self.server);
-            screen.headline(Hue::Attention, "warning:", &sentence);
+    /// The token, where nobody on the way can read it.
+    fn bearer(&self) -> Result<Bearer, Error> {
+        let bearer = Bearer::of(self.token_file.as_ref())?;
+        if !bearer.is_none() && !self.is_private() {
+            return Err(Error::Usage(format!(
+                "the token would travel unencrypted to {}; give an https:// server, or no token \
+                 (--token-file, UNBLOCK_TOKEN)",
+                self.server
+            )));
         }
-        Ok(())
+        Ok(bearer)
     }
 
     /// The server to ask.
@@ -140,7 +130,7 @@ impl ServerOptions {
     }
 
     fn tls(&self) -> Result<Option<ClientTlsConfig>, Error> {
-        if !self.server.starts_with("https://") {
+        if !self.is_encrypted() {
             return match (&self.ca, &self.cert) {
                 (None, None) => Ok(None),
                 _ => Err(Error::Usage("--ca, --cert and --key need an https:// server".to_owned())),
@@ -157,32 +147,24 @@ impl ServerOptions {
         Ok(Some(tls))
     }
 
-    fn token(&self) -> Result<Option<MetadataValue<Ascii>>, Error> {
-        let (source, text) = match &self.token_file {
-            Some(file) => {
-                ("--token-file", String::from_utf8_lossy(&read("--token-file", file)?).into_owned())
-            }
-            None => match env::var(TOKEN_VARIABLE) {
-                Ok(token) => (TOKEN_VARIABLE, token),
-                Err(_) => return Ok(None),
-            },
-        };
-        let unusable = || Error::Usage(format!("{source} holds no token"));
-        let token = text.trim();
-        if token.is_empty() || !token.bytes().all(|byte| byte.is_ascii_graphic()) {
-            return Err(unusable());
-        }
-        let mut header: MetadataValue<Ascii> = format!("Bearer {token}").parse().map_err(|_| unusable())?;
-        header.set_sensitive(true);
-        Ok(Some(header))
+    fn is_encrypted(&self) -> bool {
+        self.uri().is_some_and(|uri| uri.scheme_str() == Some("https"))
     }
 
     /// Whether nobody else can read what is sent: TLS, or this very machine.
     fn is_private(&self) -> bool {
-        let host = self.server.parse::<Uri>().ok().and_then(|uri| uri.host().map(str::to_owned));
-        self.server.starts_with("https://")
-            || host.is_some_and(|host| host == "localhost" || host == "[::1]" || host.starts_with("127."))
+        self.is_encrypted() || self.uri().and_then(|uri| uri.host().map(is_this_machine)).unwrap_or(false)
     }
+
+    fn uri(&self) -> Option<Uri> {
+        self.server.parse().ok()
+    }
+}
+
+/// Not by its beginning: `127.example.com` is elsewhere.
+fn is_this_machine(host: &str) -> bool {
+    let address = host.trim_start_matches('[').trim_end_matches(']');
+    host == "localhost" || address.parse::<IpAddr>().is_ok_and(|address| address.to_canonical().is_loopback())
 }
 
 fn server(text: &str) -> Result<String, String> {
@@ -192,13 +174,16 @@ fn server(text: &str) -> Result<String, String> {
     if usable { Ok(text.to_owned()) } else { Err(format!("a server is a URL such as {DEFAULT_SERVER}")) }
 }
 
-fn read(flag: &str, file: &Path) -> Result<Vec<u8>, Error> {
+pub(super) fn read(flag: &str, file: &Path) -> Result<Vec<u8>, Error> {
     fs::read(file).map_err(|error| Error::Usage(format!("{flag} {}: {error}", file.display())))
 }
 
 /// The innermost cause, which names the reason: connection refused, unknown host, unknown certificate.
-fn cause(error: &dyn StdError) -> String {
-    let mut innermost = error;
+fn cause(error: &(dyn StdError + 'static)) -> String {
+    if let Some(words) = tls::in_words(error) {
+        return words;
+    }
+    let mut innermost: &dyn StdError = error;
     while let Some(deeper) = innermost.source() {
         innermost = deeper;
     }
@@ -225,6 +210,16 @@ mod tests {
         assert!(server("https://unblock.example.com").is_ok());
         for wrong in ["", "localhost", "localhost:50051", "ftp://x", "http://", "/etc"] {
             assert!(server(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn only_this_machine_is_this_machine() {
+        for host in ["localhost", "127.0.0.1", "127.8.0.1", "[::1]", "[::ffff:127.0.0.1]"] {
+            assert!(is_this_machine(host), "{host}");
+        }
+        for host in ["127.example.com", "localhost.example.com", "10.0.0.1", "[::2]", "0.0.0.0"] {
+            assert!(!is_this_machine(host), "{host}");
         }
     }
 

@@ -41,7 +41,6 @@ const SHORTEST_INTERVAL: Duration = Duration::from_millis(500);
 
 impl Status {
     pub(super) async fn run(&self, screen: &Screen) -> Result<Exit, Error> {
-        self.server.warn_of_exposure(screen)?;
         let mut asker = Asker::new(&self.server, self.timeout);
         let Some(every) = self.watch else {
             let found = asker.look().await?;

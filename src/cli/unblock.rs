@@ -65,7 +65,7 @@ pub(super) struct Unblock {
 impl Unblock {
     pub(super) async fn run(self, screen: &Screen) -> Result<Exit, Error> {
         let limit = TimeLimit::start(self.timeout);
-        let client = self.server.connect(screen).await?;
+        let client = self.server.connect().await?;
         if let Some(device) = self.device {
             return self.unblock(&client, screen, limit, self.user.device(device)).await;
         }

@@ -19,7 +19,7 @@ pub(in crate::cli) struct Get {
 
 impl Get {
     pub(in crate::cli) async fn run(&self, screen: &Screen) -> Result<Exit, Error> {
-        let client = self.call.server.connect(screen).await?;
+        let client = self.call.server.connect().await?;
         print(screen, &read(&client, screen, &self.call, &self.batch).await?)?;
         Ok(Exit::Done)
     }

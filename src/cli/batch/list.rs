@@ -35,7 +35,7 @@ pub(in crate::cli) struct List {
 
 impl List {
     pub(in crate::cli) async fn run(&self, screen: &Screen) -> Result<Exit, Error> {
-        let client = self.call.server.connect(screen).await?;
+        let client = self.call.server.connect().await?;
         let send = async |request| client.batches().list_batches(request).await;
         let mut request = self.request();
         let mut left = self.limit;

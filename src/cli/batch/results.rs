@@ -52,7 +52,7 @@ impl BatchResults {
     }
 
     async fn print(&self, screen: &Screen) -> Result<Exit, Error> {
-        let client = self.call.server.connect(screen).await?;
+        let client = self.call.server.connect().await?;
         let batch = get::read(&client, screen, &self.call, &self.batch).await?;
         let request = StreamBatchResultsRequest {
             environment_id: self.batch.environment_id(),

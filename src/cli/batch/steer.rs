@@ -25,7 +25,7 @@ pub(in crate::cli) struct Steer {
 
 impl Steer {
     pub(in crate::cli) async fn pause(&self, screen: &Screen) -> Result<Exit, Error> {
-        let client = self.call.server.connect(screen).await?;
+        let client = self.call.server.connect().await?;
         let (environment_id, batch_id, reason, ticket) = self.said();
         let request = PauseBatchRequest { environment_id, batch_id, reason, ticket };
         let send = async |request| client.batches().pause_batch(request).await;
@@ -34,7 +34,7 @@ impl Steer {
     }
 
     pub(in crate::cli) async fn resume(&self, screen: &Screen) -> Result<Exit, Error> {
-        let client = self.call.server.connect(screen).await?;
+        let client = self.call.server.connect().await?;
         let (environment_id, batch_id, reason, ticket) = self.said();
         let request = ResumeBatchRequest { environment_id, batch_id, reason, ticket };
         let send = async |request| client.batches().resume_batch(request).await;
@@ -43,7 +43,7 @@ impl Steer {
     }
 
     pub(in crate::cli) async fn cancel(&self, screen: &Screen) -> Result<Exit, Error> {
-        let client = self.call.server.connect(screen).await?;
+        let client = self.call.server.connect().await?;
         let (environment_id, batch_id, reason, ticket) = self.said();
         let request = CancelBatchRequest { environment_id, batch_id, reason, ticket };
         let send = async |request| client.batches().cancel_batch(request).await;
@@ -52,7 +52,7 @@ impl Steer {
     }
 
     pub(in crate::cli) async fn retry(&self, screen: &Screen) -> Result<Exit, Error> {
-        let client = self.call.server.connect(screen).await?;
+        let client = self.call.server.connect().await?;
         let (environment_id, batch_id, reason, ticket) = self.said();
         let request = RetryBatchRequest { environment_id, batch_id, reason, ticket };
         let send = async |request| client.batches().retry_batch(request).await;

@@ -40,7 +40,7 @@ pub(in crate::cli) struct Watch {
 impl Watch {
     pub(in crate::cli) async fn run(&self, screen: &Screen) -> Result<Exit, Error> {
         let until = self.timeout.map(|timeout| Instant::now() + timeout);
-        let client = self.server.connect(screen).await?;
+        let client = self.server.connect().await?;
         let progress = Progress::start(screen, std::iter::once(self.batch.id().to_owned()));
         let request = WatchBatchRequest {
             environment_id: self.batch.environment_id(),

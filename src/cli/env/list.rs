@@ -22,7 +22,7 @@ pub(in crate::cli) struct List {
 
 impl List {
     pub(in crate::cli) async fn run(&self, screen: &Screen) -> Result<Exit, Error> {
-        let client = self.call.server.connect(screen).await?;
+        let client = self.call.server.connect().await?;
         let send = async |request| client.environments().list_environments(request).await;
         let mut request = ListEnvironmentsRequest { page_size: LARGEST_PAGE, page_token: String::new() };
         let mut environments: Vec<Environment> = Vec::new();

@@ -24,7 +24,7 @@ pub(in crate::cli) struct Pause {
 
 impl Pause {
     pub(in crate::cli) async fn run(&self, screen: &Screen) -> Result<Exit, Error> {
-        let client = self.call.server.connect(screen).await?;
+        let client = self.call.server.connect().await?;
         let request =
             PauseEnvironmentRequest { environment_id: self.target.to_proto(), reason: self.reason.clone() };
         let send = async |request| client.environments().pause_environment(request).await;

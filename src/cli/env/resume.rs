@@ -24,7 +24,7 @@ pub(in crate::cli) struct Resume {
 
 impl Resume {
     pub(in crate::cli) async fn run(&self, screen: &Screen) -> Result<Exit, Error> {
-        let client = self.call.server.connect(screen).await?;
+        let client = self.call.server.connect().await?;
         let request = ResumeEnvironmentRequest {
             environment_id: self.target.to_proto(),
             reason: self.reason.clone().unwrap_or_default(),

@@ -23,7 +23,7 @@ pub(in crate::cli) struct Cancel {
 
 impl Cancel {
     pub(in crate::cli) async fn run(&self, screen: &Screen) -> Result<Exit, Error> {
-        let client = self.call.server.connect(screen).await?;
+        let client = self.call.server.connect().await?;
         let request =
             CancelJobRequest { job_id: self.id.to_string(), reason: self.reason.clone().unwrap_or_default() };
         let send = async |request| client.jobs().cancel_job(request).await;

@@ -20,7 +20,7 @@ pub(in crate::cli) struct Get {
 
 impl Get {
     pub(in crate::cli) async fn run(&self, screen: &Screen) -> Result<Exit, Error> {
-        let client = self.call.server.connect(screen).await?;
+        let client = self.call.server.connect().await?;
         let job = read(&client, screen, &self.call, self.id).await?;
         outcome::print(screen, &job, |job| table::job(screen, job))?;
         Ok(Exit::Done)

@@ -37,7 +37,7 @@ pub(in crate::cli) struct Retry {
 
 impl Retry {
     pub(in crate::cli) async fn run(&self, screen: &Screen) -> Result<Exit, Error> {
-        let client = self.call.server.connect(screen).await?;
+        let client = self.call.server.connect().await?;
         let expected_run = match self.expected_run {
             Some(run) => run,
             None => get::read(&client, screen, &self.call, self.id).await?.run,

@@ -36,7 +36,7 @@ pub(in crate::cli) struct Watch {
 impl Watch {
     pub(in crate::cli) async fn run(&self, screen: &Screen) -> Result<Exit, Error> {
         let until = self.timeout.map(|timeout| TimeLimit::start(timeout).until);
-        let client = self.server.connect(screen).await?;
+        let client = self.server.connect().await?;
         let job_id = self.id.to_string();
         let seen = |job: &_| if screen.is_json() { screen.print_json(&json::job(job)) } else { Ok(()) };
         let mut interrupt = pin!(interrupt());

@@ -97,7 +97,7 @@ impl<'a> Asker<'a> {
         if let Some(client) = &self.client {
             return Ok(Ok(client.clone()));
         }
-        let client = match timeout(self.patience, self.server.connect_again()).await {
+        let client = match timeout(self.patience, self.server.connect()).await {
             Ok(Ok(client)) => client,
             Ok(Err(Error::Connect { cause, .. })) => return Ok(Err(format!("does not answer: {cause}"))),
             Ok(Err(error)) => return Err(error),
