@@ -16,7 +16,7 @@ use super::{
 use crate::{
     batch::{Batch, BatchNumber, State},
     device::EnvironmentId,
-    job::Caller,
+    job::Actor,
     proto::v1::{self, batch::State as Told, batch_service_server::BatchService},
     store::{BatchFilter, BatchKey, RetryWish},
 };
@@ -110,7 +110,7 @@ impl BatchService for Services {
     ) -> Result<Response<v1::PauseBatchResponse>, Status> {
         let v1::PauseBatchRequest { environment_id, batch_id, reason, ticket } = request.into_inner();
         let (batch, reason, _) = self.steered(&environment_id, batch_id, reason, ticket).await?;
-        let paused = self.control.pause_batch(&batch, &Caller::anonymous(), &reason).await;
+        let paused = self.control.pause_batch(&batch, &Actor::anonymous(), &reason).await;
         if !paused.map_err(|error| status::store(&error))? {
             return Err(self.conflict(&batch, "only what has not ended can be paused").await);
         }
@@ -122,8 +122,12 @@ impl BatchService for Services {
         request: Request<v1::ResumeBatchRequest>,
     ) -> Result<Response<v1::ResumeBatchResponse>, Status> {
         let v1::ResumeBatchRequest { environment_id, batch_id, reason, ticket } = request.into_inner();
-        let (batch, _, _) = self.steered(&environment_id, batch_id, reason, ticket).await?;
-        let resumed = self.control.resume_batch(&batch).await.map_err(|error| status::store(&error))?;
+        let (batch, reason, _) = self.steered(&environment_id, batch_id, reason, ticket).await?;
+        let resumed = self
+            .control
+            .resume_batch(&batch, &Actor::anonymous(), &reason)
+            .await
+            .map_err(|error| status::store(&error))?;
         let now = self.whole(&batch).await?;
         if !resumed && !matches!(now.state, State::Running | State::Uploading) {
             return Err(self.conflict(&batch, "only a paused batch can be resumed").await);
@@ -137,7 +141,7 @@ impl BatchService for Services {
     ) -> Result<Response<v1::CancelBatchResponse>, Status> {
         let v1::CancelBatchRequest { environment_id, batch_id, reason, ticket } = request.into_inner();
         let (batch, reason, _) = self.steered(&environment_id, batch_id, reason, ticket).await?;
-        let cancelled = self.control.cancel_batch(&batch, &Caller::anonymous(), &reason).await;
+        let cancelled = self.control.cancel_batch(&batch, &Actor::anonymous(), &reason).await;
         if !cancelled.map_err(|error| status::store(&error))? {
             return Err(self.conflict(&batch, "there is nothing left to cancel").await);
         }
@@ -153,7 +157,7 @@ impl BatchService for Services {
         let (control, of) = (self.control.clone(), batch.clone());
         // A caller that goes away does not stop it half-way.
         let retrying = tokio::spawn(async move {
-            let wish = RetryWish { caller: &Caller::anonymous(), reason: &reason, ticket: &ticket };
+            let wish = RetryWish { actor: &Actor::anonymous(), reason: &reason, ticket: &ticket };
             control.retry_batch(&of, &wish).await
         });
         let begun = retrying.await.map_err(|_| ErrorReason::Internal.status("the retry died"))?;

@@ -16,7 +16,7 @@ use crate::{
     batch::{Header, Named, Refused, Target},
     device::{DeviceId, UserId},
     engine::Upload,
-    job::Caller,
+    job::Actor,
     proto::v1::{self, bulk_unblock_request::Kind},
     store::{Opened, Unfit},
 };
@@ -123,8 +123,8 @@ impl Services {
         if self.draining.is_cancelled() {
             return Err(status::draining());
         }
-        match self.control.open_batch(&header).await.map_err(|error| status::store(&error))? {
-            Opened::Open(batch) => Ok(Upload { batch: *batch, number: None }),
+        match self.control.open_batch(&header, &Actor::anonymous()).await.map_err(|error| status::store(&error))? {
+            Opened::Open(batch) => Ok(Upload { batch: *batch, number: None, actor: Actor::anonymous() }),
             Opened::Differs("batch_id") => Err(ErrorReason::BatchIdReused
                 .status("this batch_id stands for another caller's batch: take another")),
             Opened::Differs(field) => Err(ErrorReason::BatchIdReused.status(format!(
@@ -222,7 +222,7 @@ fn header(given: v1::BatchHeader) -> Result<Header, Status> {
     Ok(Header {
         id,
         environment,
-        caller: Caller::anonymous().as_str().to_owned(),
+        caller: Actor::anonymous().caller.as_str().to_owned(),
         reason,
         ticket,
         on_behalf_of,

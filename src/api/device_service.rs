@@ -13,7 +13,7 @@ use super::{
     waiting::reply_by,
 };
 use crate::{
-    job::{Caller, Job, JobId, NewJob, Priority, Turn, Wait},
+    job::{Actor, Job, JobId, NewJob, Priority, Turn, Wait},
     proto::v1::{self, device_service_server::DeviceService},
     telemetry::spans,
 };
@@ -136,7 +136,7 @@ fn wish(given: v1::UnblockRequest) -> Result<Wish, Status> {
     let job = NewJob {
         id: JobId::new(device.environment.lane()),
         device,
-        caller: Caller::anonymous(),
+        actor: Actor::anonymous(),
         request_id,
         reason,
         ticket,

@@ -10,7 +10,7 @@ use super::{
 use crate::{
     device::EnvironmentId,
     environment::{Environment, Pause, State},
-    job::Caller,
+    job::Actor,
     proto::v1::{self, environment::State as Told, environment_service_server::EnvironmentService},
     store::EnvironmentsToken,
 };
@@ -47,7 +47,7 @@ impl EnvironmentService for Services {
     ) -> Result<Response<v1::PauseEnvironmentResponse>, Status> {
         let v1::PauseEnvironmentRequest { environment_id, reason } = request.into_inner();
         let (which, reason) = self.wish(&environment_id, reason)?;
-        let paused = self.control.pause(which, &Caller::anonymous(), &reason).await;
+        let paused = self.control.pause(which, &Actor::anonymous(), &reason).await;
         paused.map_err(|error| status::store(&error))?;
         let environment = Some(self.standing(which).await?);
         Ok(Response::new(v1::PauseEnvironmentResponse { environment }))
@@ -58,8 +58,8 @@ impl EnvironmentService for Services {
         request: Request<v1::ResumeEnvironmentRequest>,
     ) -> Result<Response<v1::ResumeEnvironmentResponse>, Status> {
         let v1::ResumeEnvironmentRequest { environment_id, reason } = request.into_inner();
-        let (which, _) = self.wish(&environment_id, reason)?;
-        let resumed = self.control.resume(which, &Caller::anonymous()).await;
+        let (which, reason) = self.wish(&environment_id, reason)?;
+        let resumed = self.control.resume(which, &Actor::anonymous(), &reason).await;
         resumed.map_err(|error| status::store(&error))?;
         let environment = Some(self.standing(which).await?);
         Ok(Response::new(v1::ResumeEnvironmentResponse { environment }))

@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     device::{DeviceId, UserId},
-    job::{Caller, JobId},
+    job::{Actor, JobId},
     proto::v1::{self, job_service_server::JobService},
     store::{Cancelled, JobFilter, PageToken, Redrive, Redriven},
 };
@@ -104,7 +104,7 @@ impl JobService for Services {
         let id = fields.job(&given.job_id);
         let reason = fields.text("reason", given.reason, REASON_AT_MOST);
         let id = fields.done(id)?;
-        let cancelled = self.control.cancel(id, &Caller::anonymous(), &reason).await;
+        let cancelled = self.control.cancel(id, &Actor::anonymous(), &reason).await;
         match cancelled.map_err(|error| status::store(&error))? {
             Cancelled::Ended | Cancelled::EndsWithAttempt { .. } => {
                 Ok(Response::new(v1::CancelJobResponse { job: Some(self.whole_job(id).await?) }))
@@ -135,7 +135,7 @@ impl JobService for Services {
             id,
             expected_run: expected_run.filter(|run| *run > 0),
             time_to_live: time_to_live.unwrap_or(job.time_to_live),
-            caller: Caller::anonymous(),
+            actor: Actor::anonymous(),
             reason,
             ticket,
         };

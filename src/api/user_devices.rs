@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     device::{DeviceRef, Devices},
-    job::{Caller, Job, JobId, NewJob, Priority, Reason, State, Wait},
+    job::{Actor, Job, JobId, NewJob, Priority, Reason, State, Wait},
     proto::v1,
 };
 
@@ -91,7 +91,7 @@ fn lookup(device: DeviceRef, time_to_live: Duration) -> NewJob {
     NewJob {
         id: JobId::new(device.environment.lane()),
         device,
-        caller: Caller::anonymous(),
+        actor: Actor::anonymous(),
         request_id: None,
         reason: String::new(),
         ticket: String::new(),

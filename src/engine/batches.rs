@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::{Control, SubmitError, hints::Word, keep};
 use crate::{
     batch::{Batch, Header, State, Target},
-    job::{Caller, Priority},
+    job::{Actor, Caller, Priority},
     store::{Appended, BatchKey, Opened, RetryWish, StoreError, TargetPlace, Unfit},
     telemetry::metrics,
 };
@@ -17,6 +17,8 @@ pub struct Upload {
     pub batch: Batch,
     /// Which upload of it; nothing where any may write.
     pub number: Option<i64>,
+    /// Who uploads.
+    pub actor: Actor,
 }
 
 impl Upload {
@@ -35,7 +37,7 @@ impl Control {
     ///
     /// # Errors
     /// [`StoreError`] as [`Store::open_batch`](crate::store::Store::open_batch).
-    pub async fn open_batch(&self, header: &Header) -> Result<Opened, StoreError> {
+    pub async fn open_batch(&self, header: &Header, _actor: &Actor) -> Result<Opened, StoreError> {
         let trace_parent = crate::telemetry::trace_parent_of_current_span();
         let opened = self.0.store.open_batch(header, trace_parent.as_deref()).await?;
         self.0.batches.notify_one();
@@ -91,14 +93,9 @@ impl Control {
     ///
     /// # Errors
     /// [`StoreError`] as [`Store::move_batch`](crate::store::Store::move_batch).
-    pub async fn pause_batch(
-        &self,
-        batch: &Batch,
-        caller: &Caller,
-        reason: &str,
-    ) -> Result<bool, StoreError> {
+    pub async fn pause_batch(&self, batch: &Batch, actor: &Actor, reason: &str) -> Result<bool, StoreError> {
         let from = [State::Uploading, State::Running, State::Paused];
-        let why = because("paused", caller, reason);
+        let why = because("paused", &actor.caller, reason);
         let paused = self.0.store.move_batch(key(batch), &from, State::Paused, &why).await?;
         self.look_at_batches().await;
         if paused {
@@ -111,7 +108,12 @@ impl Control {
     ///
     /// # Errors
     /// [`StoreError`] as [`Store::resume_batch`](crate::store::Store::resume_batch).
-    pub async fn resume_batch(&self, batch: &Batch) -> Result<bool, StoreError> {
+    pub async fn resume_batch(
+        &self,
+        batch: &Batch,
+        _actor: &Actor,
+        _reason: &str,
+    ) -> Result<bool, StoreError> {
         let resumed = self.0.store.resume_batch(key(batch)).await?;
         self.look_at_batches().await;
         Ok(resumed)
@@ -121,14 +123,9 @@ impl Control {
     ///
     /// # Errors
     /// [`StoreError`] as [`Store::move_batch`](crate::store::Store::move_batch).
-    pub async fn cancel_batch(
-        &self,
-        batch: &Batch,
-        caller: &Caller,
-        reason: &str,
-    ) -> Result<bool, StoreError> {
+    pub async fn cancel_batch(&self, batch: &Batch, actor: &Actor, reason: &str) -> Result<bool, StoreError> {
         let from = [State::Uploading, State::Running, State::Paused, State::Cancelling];
-        let why = because("cancelled", caller, reason);
+        let why = because("cancelled", &actor.caller, reason);
         if !self.0.store.move_batch(key(batch), &from, State::Cancelling, &why).await? {
             return Ok(batch.state == State::Cancelled);
         }

@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use super::{LEASE, SEND_WINDOW, Store, StoreError, between, count, micros, stored_count};
 use crate::{
-    job::{Caller, JobId, Priority, State},
+    job::{Actor, JobId, Priority, State},
     telemetry::{metrics, metrics::timed},
 };
 
@@ -37,7 +37,7 @@ pub struct Redrive {
     /// How long the new run may wait.
     pub time_to_live: Duration,
     /// Who asks.
-    pub caller: Caller,
+    pub actor: Actor,
     /// Why.
     pub reason: String,
     /// For which case.
@@ -70,7 +70,7 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError`]: then nothing changed, or the answer was lost; the same call again is harmless.
-    pub async fn cancel(&self, id: JobId, caller: &Caller, reason: &str) -> Result<Cancelled, StoreError> {
+    pub async fn cancel(&self, id: JobId, actor: &Actor, reason: &str) -> Result<Cancelled, StoreError> {
         let _timed = timed("cancel");
         let (lane, uuid) = (id.lane().number(), id.as_uuid());
         let mut transaction = self.pool.begin().await?;
@@ -100,7 +100,7 @@ impl Store {
             lane,
             uuid,
             ready.run,
-            caller.as_str(),
+            actor.caller.as_str(),
             reason,
         )
         .execute(&mut *transaction)
@@ -203,7 +203,7 @@ impl Store {
             lane,
             uuid,
             stored_count(run + 1),
-            wish.caller.as_str(),
+            wish.actor.caller.as_str(),
             wish.reason,
             wish.ticket,
             micros(wish.time_to_live),

@@ -74,7 +74,7 @@ impl Store {
             &environments,
             &column(group, |entry| entry.job.device.user.as_uuid()),
             &column(group, |entry| entry.job.device.device.as_uuid()),
-            &column(group, |entry| entry.job.caller.as_str().to_owned()),
+            &column(group, |entry| entry.job.actor.caller.as_str().to_owned()),
             &column(group, |entry| entry.job.request_id.clone()) as &[Option<String>],
             &column(group, |entry| entry.job.reason.clone()),
             &column(group, |entry| entry.job.ticket.clone()),
@@ -107,7 +107,7 @@ impl Store {
             "select job_id from job where lane = $1 and environment_id = $2 and caller = $3 and request_id = $4",
             job.id.lane().number(),
             job.device.environment.as_uuid(),
-            job.caller.as_str(),
+            job.actor.caller.as_str(),
             job.request_id,
         )
         .fetch_optional(&self.pool)

@@ -5,7 +5,7 @@ use uuid::Uuid;
 use super::{BatchKey, results::Place};
 use crate::{
     batch::State,
-    job::{self, Caller, JobId, Priority},
+    job::{self, Actor, JobId, Priority},
     store::{Store, StoreError, count},
     telemetry::{metrics, metrics::timed},
 };
@@ -17,7 +17,7 @@ const AT_ONCE: i64 = 500;
 #[derive(Debug, Clone)]
 pub struct RetryWish<'a> {
     /// Who asks.
-    pub caller: &'a Caller,
+    pub actor: &'a Actor,
     /// Why.
     pub reason: &'a str,
     /// For which case.
@@ -277,7 +277,7 @@ impl Store {
             key.lane.number(),
             key.number.number(),
             &jobs,
-            wish.caller.as_str(),
+            wish.actor.caller.as_str(),
             wish.reason,
             wish.ticket,
             Uuid::now_v7(),
