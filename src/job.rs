@@ -13,7 +13,7 @@ use uuid::Uuid;
 
 use crate::device::{InvalidId, Lane, parse_hyphenated};
 
-pub use actor::Actor;
+pub use actor::{Actor, DeviceLimit, Limits};
 pub use failure::{Failure, Reason, RetryHint};
 pub use policy::{PolicyError, RetryPolicy};
 pub use request::{Caller, NewJob, Priority};

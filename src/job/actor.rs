@@ -1,6 +1,6 @@
 //! Who has something done.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use super::Caller;
 
@@ -15,12 +15,42 @@ pub struct Actor {
     pub policy: Arc<str>,
     /// The trace of the call, 32 hexadecimal digits, where there is one.
     pub trace_id: Option<Arc<str>>,
+    /// How much of it the caller may have done.
+    pub limits: Limits,
+}
+
+/// How many unblocks there may be. What is not set is not limited.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Limits {
+    /// Of one caller, in a clock hour.
+    pub per_hour: Option<u32>,
+    /// Of one caller, in a day of UTC.
+    pub per_day: Option<u32>,
+    /// Of one device, whoever calls.
+    pub per_device: Option<DeviceLimit>,
+    /// Rows of one batch.
+    pub batch_rows: Option<u32>,
+}
+
+/// How often one device may be unblocked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DeviceLimit {
+    /// So often,
+    pub count: u32,
+    /// in any such stretch of time.
+    pub within: Duration,
 }
 
 impl Actor {
     /// Whoever calls where authentication is off.
     #[must_use]
     pub fn anonymous() -> Self {
-        Self { caller: Caller::anonymous(), acting_for: None, policy: Arc::from("none"), trace_id: None }
+        Self {
+            caller: Caller::anonymous(),
+            acting_for: None,
+            policy: Arc::from("none"),
+            trace_id: None,
+            limits: Limits::default(),
+        }
     }
 }
