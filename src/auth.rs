@@ -2,6 +2,8 @@
 
 mod peer;
 mod scope;
+pub mod token;
 
 pub use peer::{Certificate, Peer};
 pub use scope::{Scope, Scopes};
+pub use token::{Claims, Issuer, TokenError, Tokens};
