@@ -10,12 +10,13 @@ use tracing::Instrument as _;
 use super::{
     Services, convert,
     deadline::Deadline,
+    permit::Permit,
     fields::{Fields, REASON_AT_MOST, TICKET_AT_MOST},
     status::{self, ErrorReason},
 };
 use crate::{
     device::{DeviceId, UserId},
-    job::{Actor, JobId},
+    job::{Job, JobId},
     proto::v1::{self, job_service_server::JobService},
     store::{Cancelled, JobFilter, PageToken, Redrive, Redriven},
 };
@@ -26,15 +27,19 @@ impl JobService for Services {
         &self,
         request: Request<v1::GetJobRequest>,
     ) -> Result<Response<v1::GetJobResponse>, Status> {
+        let permit = Permit::of(&request)?;
         let id = job_id(&request.into_inner().job_id)?;
-        Ok(Response::new(v1::GetJobResponse { job: Some(self.whole_job(id).await?) }))
+        let job = self.permitted(&permit, id).await?;
+        Ok(Response::new(v1::GetJobResponse { job: Some(self.complete(job).await?) }))
     }
 
     async fn list_jobs(
         &self,
         request: Request<v1::ListJobsRequest>,
     ) -> Result<Response<v1::ListJobsResponse>, Status> {
+        let permit = Permit::of(&request)?;
         let given = request.into_inner();
+        permit.in_named(&given.environment_id)?;
         let mut fields = Fields::default();
         let environment = fields.environment(&given.environment_id);
         let user = fields.filter("user_id", &given.user_id, UserId::parse);
@@ -50,7 +55,7 @@ impl JobService for Services {
         let environment = fields.done(environment)?;
         let batch = match given.batch_id.as_str() {
             "" => None,
-            id => Some(self.batch(environment, id).await?.number),
+            id => Some(self.batch(&permit, environment, id).await?.number),
         };
         let filter = JobFilter {
             environment,
@@ -85,8 +90,10 @@ impl JobService for Services {
         request: Request<v1::WatchJobRequest>,
     ) -> Result<Response<Self::WatchJobStream>, Status> {
         let deadline = Deadline::of(&request);
+        let permit = Permit::of(&request)?;
         let id = job_id(&request.into_inner().job_id)?;
-        let first = self.whole_job(id).await?;
+        let first = self.permitted(&permit, id).await?;
+        let first = self.complete(first).await?;
         // One message in the pipe: a slow reader skips to the newest state.
         let (sender, receiver) = mpsc::channel(1);
         let services = self.clone();
@@ -99,19 +106,23 @@ impl JobService for Services {
         &self,
         request: Request<v1::CancelJobRequest>,
     ) -> Result<Response<v1::CancelJobResponse>, Status> {
+        let permit = Permit::of(&request)?;
         let given = request.into_inner();
         let mut fields = Fields::default();
         let id = fields.job(&given.job_id);
+        if let Some(id) = id {
+            self.permitted(&permit, id).await?;
+        }
         let reason = fields.text("reason", given.reason, REASON_AT_MOST);
         let id = fields.done(id)?;
-        let cancelled = self.control.cancel(id, &Actor::anonymous(), &reason).await;
+        let cancelled = self.control.cancel(id, &permit.actor(), &reason).await;
         match cancelled.map_err(|error| status::store(&error))? {
             Cancelled::Ended | Cancelled::EndsWithAttempt { .. } => {
                 Ok(Response::new(v1::CancelJobResponse { job: Some(self.whole_job(id).await?) }))
             }
             Cancelled::TooLate(state) => Err(ErrorReason::JobStateConflict
                 .status(format!("the job has ended ({state:?}): there is nothing left to cancel"))),
-            Cancelled::Unknown => Err(ErrorReason::JobNotFound.status(format!("there is no job {id}"))),
+            Cancelled::Unknown => Err(no_job(&permit, id)),
         }
     }
 
@@ -119,9 +130,14 @@ impl JobService for Services {
         &self,
         request: Request<v1::RetryJobRequest>,
     ) -> Result<Response<v1::RetryJobResponse>, Status> {
+        let permit = Permit::of(&request)?;
         let given = request.into_inner();
         let mut fields = Fields::default();
         let id = fields.job(&given.job_id);
+        let job = match id {
+            Some(id) => Some(self.permitted(&permit, id).await?),
+            None => None,
+        };
         let expected_run = u32::try_from(given.expected_run).ok();
         if expected_run.is_none() {
             fields.wrong("expected_run", "is negative: give the run the job is in, or 0 for whatever it is");
@@ -129,13 +145,15 @@ impl JobService for Services {
         let time_to_live = fields.time_to_live("time_to_live", given.time_to_live);
         let reason = fields.text("reason", given.reason, REASON_AT_MOST);
         let ticket = fields.text("ticket", given.ticket, TICKET_AT_MOST);
-        let id = fields.done(id)?;
-        let job = self.job(id).await?;
+        if let Some(job) = &job {
+            permit.demand(&mut fields, "", job.device.environment, (&reason, &ticket, None));
+        }
+        let (id, job) = fields.done(id.zip(job))?;
         let wish = Redrive {
             id,
             expected_run: expected_run.filter(|run| *run > 0),
             time_to_live: time_to_live.unwrap_or(job.time_to_live),
-            actor: Actor::anonymous(),
+            actor: permit.actor(),
             reason,
             ticket,
         };
@@ -150,7 +168,7 @@ impl JobService for Services {
             Redriven::Unfit(Some(state)) => Err(ErrorReason::JobStateConflict.status(format!(
                 "the job has ended otherwise ({state:?}): only a FAILED or EXPIRED one is given new attempts"
             ))),
-            Redriven::Unknown => Err(ErrorReason::JobNotFound.status(format!("there is no job {id}"))),
+            Redriven::Unknown => Err(no_job(&permit, id)),
         }
     }
 }
@@ -158,9 +176,22 @@ impl JobService for Services {
 type Updates = mpsc::Sender<Result<v1::WatchJobResponse, Status>>;
 
 impl Services {
-    /// A job with its attempts.
+    /// A job that is there, and that the caller may have to do with.
+    async fn permitted(&self, permit: &Permit, id: JobId) -> Result<Job, Status> {
+        let job = self.find(id).await?.ok_or_else(|| no_job(permit, id))?;
+        permit.in_environment(job.device.environment)?;
+        Ok(job)
+    }
+
+    /// A job with its attempts, as it is now.
     async fn whole_job(&self, id: JobId) -> Result<v1::Job, Status> {
         let job = self.job(id).await?;
+        self.complete(job).await
+    }
+
+    /// A job with its attempts.
+    async fn complete(&self, job: Job) -> Result<v1::Job, Status> {
+        let id = job.id;
         let attempts = self.store.find_attempts(id).await.map_err(|error| status::store(&error))?;
         let turn = self.turn(&job).await;
         Ok(convert::job(job, Some(attempts), turn, self.control.policy()))
@@ -211,6 +242,10 @@ async fn send(updates: &Updates, job: v1::Job) -> bool {
 
 fn is_final(job: &v1::Job) -> bool {
     !matches!(job.state(), v1::job::State::Unspecified | v1::job::State::Pending | v1::job::State::Running)
+}
+
+fn no_job(permit: &Permit, id: JobId) -> Status {
+    permit.nothing_there(ErrorReason::JobNotFound, format!("there is no job {id}"))
 }
 
 fn job_id(given: &str) -> Result<JobId, Status> {
