@@ -1,9 +1,11 @@
 //! Who calls, and what they may do. Nothing here speaks gRPC or SQL.
 
 mod peer;
+mod policy;
 mod scope;
 pub mod token;
 
 pub use peer::{Certificate, Peer};
+pub use policy::{Bounds, Demands, DeviceBound, Entry, Environments, Grants, Mistake, Mistakes, Policy, Who};
 pub use scope::{Scope, Scopes};
 pub use token::{Claims, Issuer, TokenError, Tokens};

@@ -5,7 +5,6 @@
 
 mod args;
 mod credential;
-pub mod duration;
 mod file;
 mod mistake;
 mod pingone;

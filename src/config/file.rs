@@ -8,6 +8,7 @@ use super::{
     mistake::{Mistake, Origin},
     settings::{SETTINGS, Secrecy},
 };
+use crate::spelling;
 
 /// The keys of an `[[environment]]` table.
 const ENVIRONMENT_KEYS: &[&str] = &["id", "credential", "rate_limit", "max_in_flight", "limit_group"];
@@ -154,16 +155,10 @@ fn unknown_keys(path: &Path, prefix: &str, table: &Table, known: &[String], mist
                 format!("put it in a file of its own and name that with {file_form}"),
             )
         } else {
-            let suggestion =
-                closest(key, known).map(|name| format!("did you mean {name}? ")).unwrap_or_default();
+            let suggestion = spelling::suggestion(key, known);
             ("no such key".to_owned(), format!("{suggestion}the keys are {}", known.join(", ")))
         };
         let origin = Origin::File { path: path.to_owned(), key: format!("{prefix}{key}") };
         mistakes.push(Mistake { origin, what, remedy });
     }
-}
-
-fn closest<'a>(key: &str, known: &'a [String]) -> Option<&'a String> {
-    let alike = |name: &String| strsim::jaro_winkler(&key.to_lowercase(), name);
-    known.iter().max_by(|a, b| alike(a).total_cmp(&alike(b))).filter(|name| alike(name) > 0.8)
 }

@@ -6,7 +6,7 @@ use crate::harness::Result;
 
 /// From the lowest; modules of one row do not use each other.
 const LAYERS: [&[&str]; 10] = [
-    &["device", "redact"],
+    &["device", "duration", "redact", "spelling"],
     &["job", "environment", "proto"],
     &["telemetry"],
     &["batch", "reload", "audit"],

@@ -1,4 +1,5 @@
-//! Lengths of time as people write them: `500ms`, `90s`, `15m`, `24h`, `7d`. Shared by the configuration and the command line.
+//! Lengths of time as people write them: `500ms`, `90s`, `15m`, `24h`, `7d`. Shared by the configuration, policies and the admin
+//! port.
 
 use std::time::Duration;
 
