@@ -8,11 +8,14 @@ mod deadline;
 mod device_service;
 mod environment_service;
 mod fields;
+mod gate;
 mod job_service;
 mod measure;
 mod method;
 mod normalise;
+mod permit;
 mod server;
+mod stand_ins;
 mod status;
 mod user_devices;
 mod waiting;
@@ -29,6 +32,7 @@ use crate::{
     watch::Watch,
 };
 
+pub use gate::Admission;
 pub use server::{Health, Options, Server};
 pub use status::{DOMAIN, ErrorReason};
 

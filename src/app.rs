@@ -35,6 +35,8 @@ pub struct Settings {
     pub engine: engine::Settings,
     /// What the gRPC port is like.
     pub api: api::Options,
+    /// Who is let in.
+    pub admission: api::Admission,
 }
 
 /// Why the server could not start, or not go on.
@@ -109,7 +111,7 @@ impl App {
         let readiness = Readiness::default();
         let services =
             Services { submitter, control, store: store.clone(), watch, draining: draining.clone() };
-        let server = Server::new(services, settings.api, readiness.gate()).await?;
+        let server = Server::new(services, settings.api, settings.admission, readiness.gate()).await?;
         Ok(Self { store, preparation, role, grace, engine, server, readiness, levels: None, draining })
     }
 

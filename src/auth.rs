@@ -1,10 +1,12 @@
 //! Who calls, and what they may do. Nothing here speaks gRPC or SQL.
 
+mod authenticator;
 mod peer;
 mod policy;
 mod scope;
 pub mod token;
 
+pub use authenticator::{Authenticator, Identity, Unidentified};
 pub use peer::{Certificate, Peer};
 pub use policy::{Bounds, Demands, DeviceBound, Entry, Environments, Grants, Mistake, Mistakes, Policy, Who};
 pub use scope::{Scope, Scopes};

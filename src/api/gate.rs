@@ -8,7 +8,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{Request, Response, header::AUTHORIZATION};
+use http::{HeaderValue, Request, Response, header::AUTHORIZATION};
 use http_body::Frame;
 use tonic::{Status, body::Body};
 use tower::Service;
@@ -16,23 +16,30 @@ use tower::Service;
 use super::{
     method::{self, Method, Rule},
     permit::Permit,
-    quota::{Calls, StreamPermit, Streams},
+    stand_ins::{Calls, Denial, Denials, StreamPermit, Streams},
     status::{self, ErrorReason},
 };
 use crate::{
     auth::{Authenticator, Identity, Peer, Policy, token::Kind},
-    engine::{Denial, Denials},
     reload::Current,
     telemetry,
 };
 
 /// Who is let in. Cheap to clone.
 #[derive(Debug, Clone)]
-pub struct Access {
+pub struct Admission {
     /// Finds out who calls.
     pub authenticator: Authenticator,
     /// What they may do.
     pub policy: Current<Policy>,
+}
+
+impl Admission {
+    /// Everybody, for everything that `policy` allows `anonymous`.
+    #[must_use]
+    pub fn off(policy: Policy) -> Self {
+        Self { authenticator: Authenticator::default(), policy: Current::fixed(policy) }
+    }
 }
 
 /// The layer around the services.
@@ -45,15 +52,15 @@ pub(super) struct Gate<S> {
 /// What the gate decides by.
 #[derive(Debug)]
 struct Guard {
-    access: Access,
+    admission: Admission,
     calls: Calls,
     streams: Streams,
     denials: Denials,
 }
 
 impl<S> Gate<S> {
-    pub(super) fn new(inner: S, access: Access, calls: Calls, streams: Streams, denials: Denials) -> Self {
-        Self { inner, guard: Arc::new(Guard { access, calls, streams, denials }) }
+    pub(super) fn new(inner: S, admission: Admission, calls: Calls, streams: Streams, denials: Denials) -> Self {
+        Self { inner, guard: Arc::new(Guard { admission, calls, streams, denials }) }
     }
 }
 
@@ -76,10 +83,14 @@ where
             return Box::pin(self.inner.call(request));
         }
         let guard = Arc::clone(&self.guard);
+        let asking = Asking {
+            authorization: request.headers().get(AUTHORIZATION).cloned(),
+            peer: request.extensions().get::<Peer>().cloned(),
+        };
         let ready = self.inner.clone();
         let mut inner = std::mem::replace(&mut self.inner, ready);
         Box::pin(async move {
-            let (permit, stream) = match guard.admit(&request, method).await {
+            let (permit, stream) = match guard.admit(asking, method).await {
                 Ok(admitted) => admitted,
                 Err(refused) => return Ok(refused.into_http()),
             };
@@ -93,17 +104,22 @@ where
     }
 }
 
+/// What a request says of its caller.
+struct Asking {
+    authorization: Option<HeaderValue>,
+    peer: Option<Peer>,
+}
+
 impl Guard {
     async fn admit(
         &self,
-        request: &Request<Body>,
+        Asking { authorization, peer }: Asking,
         method: Option<&'static Method>,
     ) -> Result<(Permit, Option<StreamPermit>), Status> {
-        let authorization = request.headers().get(AUTHORIZATION).map(http::HeaderValue::as_bytes);
-        let peer = request.extensions().get::<Peer>();
+        let authorization = authorization.as_ref().map(HeaderValue::as_bytes);
         let name = method.map_or("_OTHER", |method| &method.name);
-        let identity = self.access.authenticator.identify(authorization, peer).await;
-        let policy = self.access.policy.get();
+        let identity = self.admission.authenticator.identify(authorization, peer.as_ref()).await;
+        let policy = self.admission.policy.get();
         let identity = match identity {
             Ok(identity) => identity,
             Err(unidentified) => {
@@ -123,7 +139,7 @@ impl Guard {
         let grants = policy.grants(&caller, &token_scopes);
         let bounds = *grants.bounds();
         self.calls
-            .admit(&caller, bounds.calls_per_second)
+            .admit(&caller, bounds.calls_per_second.map(f64::from))
             .map_err(|again| status::rate_limited(bounds.calls_per_second, again))?;
         let scope = match method.map(|method| method.rule) {
             Some(Rule::Having(scope)) => Some(scope),

@@ -4,11 +4,10 @@ use std::sync::Arc;
 
 use tonic::{Request, Status};
 
-use super::{convert::Contacts, fields::Fields, status::{self, ErrorReason}};
+use super::{stand_ins::{Contacts, Denial, Denials}, fields::Fields, status::{self, ErrorReason}};
 use crate::{
     auth::{DeviceBound, Environments, Grants, Policy, Scope},
     device::EnvironmentId,
-    engine::{Denial, Denials},
     job::{Actor, Caller, DeviceLimit, Limits},
     telemetry,
 };

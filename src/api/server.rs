@@ -28,7 +28,13 @@ use tonic_health::server::HealthReporter;
 use tower::{Service, ServiceExt};
 
 use super::{
-    Services, deadline::DeadlineLayer, measure::MeasureLayer, normalise::NormaliseLayer, status::ErrorReason,
+    Admission, Services,
+    deadline::DeadlineLayer,
+    gate::Gate,
+    measure::MeasureLayer,
+    normalise::NormaliseLayer,
+    stand_ins::{Calls, Denials, Streams},
+    status::ErrorReason,
 };
 use crate::proto::{self, v1};
 
@@ -61,6 +67,7 @@ pub struct Options {
 pub struct Server {
     services: Services,
     options: Options,
+    admission: Admission,
     health: HealthReporter,
     routes: Routes,
     open: Arc<AtomicBool>,
@@ -75,6 +82,7 @@ impl Server {
     pub async fn new(
         services: Services,
         options: Options,
+        admission: Admission,
         open: Arc<AtomicBool>,
     ) -> Result<Self, tonic_reflection::server::Error> {
         let (health, health_service) = tonic_health::server::health_reporter();
@@ -106,7 +114,7 @@ impl Server {
             // Many clients speak only the older of the two.
             routes.add_service(builder().build_v1()?).add_service(builder().build_v1alpha()?);
         }
-        let server = Self { services, options, health, routes: routes.routes(), open };
+        let server = Self { services, options, admission, health, routes: routes.routes(), open };
         server.health().set(false).await;
         Ok(server)
     }
@@ -122,7 +130,13 @@ impl Server {
     pub async fn run(self, listener: TcpListener, shutdown: CancellationToken) {
         let limit = Limit {
             open: self.open,
-            inner: self.routes.prepare(),
+            inner: Gate::new(
+                self.routes.prepare(),
+                self.admission,
+                Calls::default(),
+                Streams::default(),
+                Denials::default(),
+            ),
             calls: Arc::new(Semaphore::new(self.options.concurrent_calls)),
         };
         let service = tonic_web::GrpcWebLayer::new();

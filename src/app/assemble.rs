@@ -5,6 +5,7 @@ use std::{collections::HashMap, sync::Arc};
 use super::{AppError, Settings};
 use crate::{
     api,
+    auth::Policy,
     config::{self, Config},
     engine::{self, Limits, QueueLimits, Route, Routes},
     pingone::{self, Client},
@@ -34,6 +35,7 @@ impl Settings {
                 concurrent_calls: config.max_concurrent_calls as usize,
                 reflection: config.reflection,
             },
+            admission: api::Admission::off(Policy::open()),
         })
     }
 }

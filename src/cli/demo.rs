@@ -9,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 use super::{Cli, NAME, error::Error, exit::Exit, screen::Screen, signals};
 use crate::{
     api,
+    auth::Policy,
     app::{App, AppError, Listeners, Settings},
     device::EnvironmentId,
     engine::{self, Limits, Route, Routes},
@@ -162,6 +163,7 @@ fn settings(database: &str, pingone: SocketAddr) -> Result<Settings, anyhow::Err
             ..engine::Settings::new(Role::All, routes)
         },
         api: api::Options { concurrent_calls: 1024, reflection: true },
+        admission: api::Admission::off(Policy::open()),
     })
 }
 
