@@ -15,8 +15,9 @@ impl Settings {
     /// Prepares what `config` describes. Nothing is sent yet.
     ///
     /// # Errors
-    /// [`AppError::PingOne`] when no client can be made of a credential.
+    /// [`AppError::PingOne`] when no client can be made of a credential, [`AppError::Reload`] when the policy cannot be used.
     pub fn of(config: &Config) -> Result<Self, AppError> {
+        let (policy, policy_reader) = super::policy(config.policy_file.as_deref())?;
         Ok(Self {
             access: access(&config.database),
             migrate: config.migrate,
@@ -34,6 +35,8 @@ impl Settings {
                 concurrent_calls: config.max_concurrent_calls as usize,
                 reflection: config.reflection,
             },
+            policy,
+            policy_reader,
         })
     }
 }

@@ -10,10 +10,12 @@ use super::{Cli, NAME, error::Error, exit::Exit, screen::Screen, signals};
 use crate::{
     api,
     app::{App, AppError, Listeners, Settings},
+    auth::Policy,
     device::EnvironmentId,
     engine::{self, Limits, Route, Routes},
     pingone::{self, ApiPath, AuthPath, Client, ClientAuth, Credential},
     postgres::{Cluster, Options},
+    reload::Current,
     simulator::{self, CLIENT_ID, CLIENT_SECRET, Simulator},
     store::{Access, Role},
     telemetry,
@@ -162,6 +164,8 @@ fn settings(database: &str, pingone: SocketAddr) -> Result<Settings, anyhow::Err
             ..engine::Settings::new(Role::All, routes)
         },
         api: api::Options { concurrent_calls: 1024, reflection: true },
+        policy: Current::fixed(Policy::open()),
+        policy_reader: None,
     })
 }
 

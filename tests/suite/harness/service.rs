@@ -5,6 +5,7 @@ use std::{collections::HashMap, net::SocketAddr, sync::Arc, time::Duration};
 use pingone_unblock::{
     api,
     app::{App, Listeners, Settings},
+    auth::Policy,
     device::{DeviceId, DeviceRef, EnvironmentId, UserId},
     engine::{self, Limits, QueueLimits, Route, Routes},
     job::RetryPolicy,
@@ -14,6 +15,7 @@ use pingone_unblock::{
         environment_service_client::EnvironmentServiceClient, job::State,
         job_service_client::JobServiceClient,
     },
+    reload::Current,
     simulator::{self, Simulator},
     store::{Access, Role},
 };
@@ -150,6 +152,8 @@ impl Service {
                 ..engine::Settings::new(variant.role, routes)
             },
             api: api::Options { concurrent_calls: 1024, reflection: true },
+            policy: Current::fixed(Policy::open()),
+            policy_reader: None,
         };
         let app = App::build(settings).await?;
         let readiness = app.readiness();
