@@ -3,6 +3,7 @@
 mod admin;
 mod assemble;
 mod log;
+mod policy;
 mod readiness;
 
 use std::{collections::HashSet, sync::Arc, time::Duration};
@@ -12,14 +13,17 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     api::{self, Server, Services},
+    auth::Policy,
     device::EnvironmentId,
     engine::{self, Engine, Routes},
+    reload::{ReloadError, Reloader},
     store::{Access, Role, Store, StoreError},
     telemetry::{Levels, metrics},
     watch::Watch,
 };
 
 pub use assemble::{access, routes};
+pub use policy::policy;
 pub use readiness::Readiness;
 
 /// What the server is made of.
@@ -37,6 +41,8 @@ pub struct Settings {
     pub api: api::Options,
     /// Who is let in.
     pub admission: api::Admission,
+    /// Reads the policy anew, where it is in a file.
+    pub policy_reader: Option<Reloader<Policy>>,
 }
 
 /// Why the server could not start, or not go on.
@@ -48,6 +54,9 @@ pub enum AppError {
     /// A credential no client can be made of.
     #[error(transparent)]
     PingOne(#[from] crate::pingone::PingOneError),
+    /// A file that was right a moment ago, when the configuration was read.
+    #[error(transparent)]
+    Reload(#[from] ReloadError),
     /// The compiled contract is damaged.
     #[error("the contract for reflection is damaged: {0}")]
     Reflection(#[from] tonic_reflection::server::Error),
@@ -64,6 +73,7 @@ pub struct App {
     server: Server,
     readiness: Readiness,
     levels: Option<Levels>,
+    policy_reader: Option<Reloader<Policy>>,
     draining: CancellationToken,
 }
 
@@ -99,6 +109,8 @@ impl App {
         let store = Store::new(&settings.access)?;
         let connections = store.clone();
         metrics().postgres.watch_connections(move || connections.connections());
+        let policy = settings.admission.policy.clone();
+        metrics().security.watch_policy(move || policy.get().version().to_owned());
         let (role, grace) = (settings.engine.role, settings.engine.grace);
         let preparation = Preparation {
             migrate: settings.migrate,
@@ -112,7 +124,18 @@ impl App {
         let services =
             Services { submitter, control, store: store.clone(), watch, draining: draining.clone() };
         let server = Server::new(services, settings.api, settings.admission, readiness.gate()).await?;
-        Ok(Self { store, preparation, role, grace, engine, server, readiness, levels: None, draining })
+        Ok(Self {
+            store,
+            preparation,
+            role,
+            grace,
+            engine,
+            server,
+            readiness,
+            levels: None,
+            policy_reader: settings.policy_reader,
+            draining,
+        })
     }
 
     /// Whether calls are answered, and why not.
@@ -136,6 +159,9 @@ impl App {
         let _stop_helpers = stopped.clone().drop_guard();
         let admin = admin::run(listeners.admin, self.readiness.clone(), self.levels, stopped.clone());
         let admin = tokio::spawn(admin);
+        if let Some(reader) = self.policy_reader {
+            tokio::spawn(reader.run(stopped.clone()));
+        }
         let health = self.server.health();
         let close_connections = CancellationToken::new();
         let answering = self

@@ -21,6 +21,7 @@ mod job;
 mod json;
 mod migrate;
 mod outcome;
+mod policy;
 mod progress;
 mod repeat;
 mod screen;
@@ -71,6 +72,8 @@ enum Command {
     #[command(subcommand)]
     Env(env::Env),
     Status(status::Status),
+    #[command(subcommand)]
+    Policy(policy::Policy),
     Simulate(simulate::Simulate),
     Health(health::Health),
     Completions(completions::Completions),
@@ -123,6 +126,7 @@ impl Command {
             Self::Job(job) => job.run(screen).await,
             Self::Env(env) => env.run(screen).await,
             Self::Status(status) => status.run(screen).await,
+            Self::Policy(policy) => policy.run(screen),
             Self::Simulate(simulate) => simulate.run(screen).await,
             Self::Health(health) => health.run(screen).await,
             Self::Completions(completions) => completions.run(screen),

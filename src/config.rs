@@ -8,13 +8,14 @@ mod credential;
 mod file;
 mod mistake;
 mod pingone;
+mod policy;
 mod reader;
 mod settings;
 #[cfg(test)]
 mod tests;
 mod values;
 
-use std::{ffi::OsString, net::SocketAddr, time::Duration};
+use std::{ffi::OsString, net::SocketAddr, path::PathBuf, time::Duration};
 
 use secrecy::{ExposeSecret as _, SecretString};
 
@@ -23,6 +24,7 @@ use crate::{job::RetryPolicy, store::Role, telemetry};
 pub use args::{CONFIG_VARIABLE, ServeArgs};
 pub use mistake::{ConfigError, Mistake, Origin};
 pub use pingone::{Access, Environment, Limits, PingOne};
+pub use policy::{PolicyError, policy_at};
 pub use settings::{Flag, SETTINGS, Secrecy, Setting, Unset, markdown_table};
 
 use reader::{Reader, Variable, Wrong};
@@ -43,6 +45,8 @@ pub struct Config {
     pub admin_listen: SocketAddr,
     /// Whether callers from beyond this machine are let in though they are not authenticated.
     pub insecure_no_auth: bool,
+    /// The file that says who may do what.
+    pub policy_file: Option<PathBuf>,
     /// Whether gRPC reflection is offered.
     pub reflection: bool,
     /// Calls answered at the same time at most.
@@ -120,6 +124,7 @@ fn read(reader: &mut Reader<'_>, variable: Variable<'_>) -> Option<Config> {
     let database = database(reader);
     let migrate = reader.read("migrate", truth);
     let addresses = addresses(reader);
+    let policy_file = policy::file(reader);
     let reflection = reader.read("reflection", truth);
     let max_concurrent_calls = reader.read("max_concurrent_calls", count(1..=100_000));
     let shutdown_grace = reader.read("shutdown_grace", duration_in(GRACES));
@@ -139,6 +144,7 @@ fn read(reader: &mut Reader<'_>, variable: Variable<'_>) -> Option<Config> {
         listen,
         admin_listen,
         insecure_no_auth,
+        policy_file: policy_file?,
         reflection: reflection?,
         max_concurrent_calls: max_concurrent_calls?,
         shutdown_grace: shutdown_grace?,

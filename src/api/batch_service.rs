@@ -163,7 +163,8 @@ impl BatchService for Services {
     ) -> Result<Response<v1::RetryBatchResponse>, Status> {
         let permit = Permit::of(&request)?;
         let v1::RetryBatchRequest { environment_id, batch_id, reason, ticket } = request.into_inner();
-        let (batch, reason, ticket) = self.steered(&permit, &environment_id, batch_id, reason, ticket).await?;
+        let (batch, reason, ticket) =
+            self.steered(&permit, &environment_id, batch_id, reason, ticket).await?;
         let mut fields = Fields::default();
         permit.demand(&mut fields, "", batch.header.environment, (&reason, &ticket, None));
         fields.done(Some(()))?;

@@ -43,7 +43,8 @@ impl Services {
         let (sender, receiver) = mpsc::channel(ACKNOWLEDGED_AHEAD);
         let services = self.clone();
         let uploading = async move {
-            if let Err(status) = services.take_upload(request.into_inner(), &permit, deadline, &sender).await {
+            if let Err(status) = services.take_upload(request.into_inner(), &permit, deadline, &sender).await
+            {
                 // Who no longer listens is told nothing.
                 let _ = sender.send(Err(status)).await;
             }

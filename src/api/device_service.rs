@@ -8,8 +8,8 @@ use tonic::{Request, Response, Status, Streaming};
 use super::{
     Services, bulk, convert,
     deadline::Deadline,
-    permit::Permit,
     fields::{Fields, ON_BEHALF_OF_AT_MOST, REASON_AT_MOST, TICKET_AT_MOST},
+    permit::Permit,
     status::{self, ErrorReason},
     waiting::reply_by,
 };

@@ -59,7 +59,13 @@ struct Guard {
 }
 
 impl<S> Gate<S> {
-    pub(super) fn new(inner: S, admission: Admission, calls: Calls, streams: Streams, denials: Denials) -> Self {
+    pub(super) fn new(
+        inner: S,
+        admission: Admission,
+        calls: Calls,
+        streams: Streams,
+        denials: Denials,
+    ) -> Self {
         Self { inner, guard: Arc::new(Guard { admission, calls, streams, denials }) }
     }
 }

@@ -10,8 +10,8 @@ use tracing::Instrument as _;
 use super::{
     Services, convert,
     deadline::Deadline,
-    permit::Permit,
     fields::{Fields, REASON_AT_MOST, TICKET_AT_MOST},
+    permit::Permit,
     status::{self, ErrorReason},
 };
 use crate::{

@@ -4,7 +4,11 @@ use std::sync::Arc;
 
 use tonic::{Request, Status};
 
-use super::{stand_ins::{Contacts, Denial, Denials}, fields::Fields, status::{self, ErrorReason}};
+use super::{
+    fields::Fields,
+    stand_ins::{Contacts, Denial, Denials},
+    status::{self, ErrorReason},
+};
 use crate::{
     auth::{DeviceBound, Environments, Grants, Policy, Scope},
     device::EnvironmentId,
@@ -116,7 +120,11 @@ impl Permit {
 
     /// How contacts are shown that belong to `environment`.
     pub(super) fn contacts(&self, environment: EnvironmentId) -> Contacts {
-        if self.grants.in_environment(Scope::Contacts, environment) { Contacts::Shown } else { Contacts::Masked }
+        if self.grants.in_environment(Scope::Contacts, environment) {
+            Contacts::Shown
+        } else {
+            Contacts::Masked
+        }
     }
 
     /// For whom it is done: what the token says is true, what the request says is the caller's word.
@@ -139,7 +147,8 @@ impl Permit {
         environment: EnvironmentId,
         (reason, ticket, on_behalf_of): (&str, &str, Option<&str>),
     ) {
-        let missing = self.policy.demands(environment).check(reason, ticket, on_behalf_of.unwrap_or_default());
+        let missing =
+            self.policy.demands(environment).check(reason, ticket, on_behalf_of.unwrap_or_default());
         // What a request has no field for cannot be demanded of it.
         let askable = |field: &str| on_behalf_of.is_some() || field != "on_behalf_of";
         for (field, remedy) in missing.into_iter().filter(|(field, _)| askable(field)) {

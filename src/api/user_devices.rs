@@ -43,7 +43,8 @@ impl Services {
         if time_to_live.is_zero() {
             return Err(late("there was no time to ask PingOne"));
         }
-        let recorded = self.record(&mut lookup(every, permit.actor(), time_to_live), arrived, deadline).await?;
+        let recorded =
+            self.record(&mut lookup(every, permit.actor(), time_to_live), arrived, deadline).await?;
         let job = self.ended(recorded, until).await;
         match (job.state, &job.snapshot) {
             (State::Succeeded, Some(list)) => {

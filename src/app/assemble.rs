@@ -5,7 +5,7 @@ use std::{collections::HashMap, sync::Arc};
 use super::{AppError, Settings};
 use crate::{
     api,
-    auth::Policy,
+    auth::Authenticator,
     config::{self, Config},
     engine::{self, Limits, QueueLimits, Route, Routes},
     pingone::{self, Client},
@@ -16,8 +16,9 @@ impl Settings {
     /// Prepares what `config` describes. Nothing is sent yet.
     ///
     /// # Errors
-    /// [`AppError::PingOne`] when no client can be made of a credential.
+    /// [`AppError::PingOne`] when no client can be made of a credential, [`AppError::Reload`] when the policy cannot be used.
     pub fn of(config: &Config) -> Result<Self, AppError> {
+        let (policy, policy_reader) = super::policy(config.policy_file.as_deref())?;
         Ok(Self {
             access: access(&config.database),
             migrate: config.migrate,
@@ -35,7 +36,8 @@ impl Settings {
                 concurrent_calls: config.max_concurrent_calls as usize,
                 reflection: config.reflection,
             },
-            admission: api::Admission::off(Policy::open()),
+            admission: api::Admission { authenticator: Authenticator::default(), policy },
+            policy_reader,
         })
     }
 }

@@ -3,6 +3,7 @@
 mod bounds;
 mod demands;
 mod entry;
+mod explain;
 mod grants;
 mod mistake;
 mod read;
@@ -101,6 +102,12 @@ impl Policy {
     #[must_use]
     pub fn demands(&self, environment: EnvironmentId) -> &Demands {
         self.own_demands.get(&environment).unwrap_or(&self.demands)
+    }
+
+    /// The same where an environment says nothing of its own.
+    #[must_use]
+    pub const fn demands_elsewhere(&self) -> &Demands {
+        &self.demands
     }
 
     /// How often one device may be unblocked, whoever asks.

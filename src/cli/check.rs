@@ -1,12 +1,14 @@
 //! `check`: whether a server would work with this configuration, and if not, why.
 
+use std::path::Path;
+
 use clap::Args;
 use serde_json::json;
 
 use super::{error::Error, exit::Exit, screen::Screen};
 use crate::{
     app,
-    config::{Config, ServeArgs},
+    config::{Config, ServeArgs, policy_at},
     store::{Store, StoreError},
 };
 
@@ -28,6 +30,9 @@ impl Check {
     pub(super) async fn run(self, screen: &Screen) -> Result<Exit, Error> {
         let config = Config::load(&self.settings, |name| std::env::var_os(name))?;
         let mut findings = vec![Finding { what: "configuration".to_owned(), wrong: None }];
+        if let Some(file) = &config.policy_file {
+            findings.push(policy(file));
+        }
         findings.push(Finding { what: "Postgres".to_owned(), wrong: database(&config).await.err() });
         let routes = app::routes(&config.pingone).map_err(Error::failed)?;
         if let Some(route) = &routes.default {
@@ -62,6 +67,14 @@ impl Finding {
             None => screen.print(&format!("ok      {}", self.what)),
             Some(wrong) => screen.print(&format!("WRONG   {}: {wrong}", self.what)),
         }
+    }
+}
+
+/// The configuration was not read if it has a mistake; another one may have been made since.
+fn policy(file: &Path) -> Finding {
+    match policy_at(file) {
+        Ok(policy) => Finding { what: format!("policy {}", policy.version()), wrong: None },
+        Err(error) => Finding { what: "policy".to_owned(), wrong: Some(error.to_string()) },
     }
 }
 

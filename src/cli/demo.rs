@@ -9,8 +9,8 @@ use tokio_util::sync::CancellationToken;
 use super::{Cli, NAME, error::Error, exit::Exit, screen::Screen, signals};
 use crate::{
     api,
-    auth::Policy,
     app::{App, AppError, Listeners, Settings},
+    auth::Policy,
     device::EnvironmentId,
     engine::{self, Limits, Route, Routes},
     pingone::{self, ApiPath, AuthPath, Client, ClientAuth, Credential},
@@ -164,6 +164,7 @@ fn settings(database: &str, pingone: SocketAddr) -> Result<Settings, anyhow::Err
         },
         api: api::Options { concurrent_calls: 1024, reflection: true },
         admission: api::Admission::off(Policy::open()),
+        policy_reader: None,
     })
 }
 

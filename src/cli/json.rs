@@ -20,7 +20,8 @@ JSON output:
   `bulk` prints objects with one field that says what they are: preview, upload,
   batch (at every change) and results. `status` prints what it found: verdict, also,
   service, postgres, pingone, queue, batches and environments (the worst); there 0 is
-  given, and what is not known is left out.";
+  given, and what is not known is left out. `policy` prints what the policy says: may and
+  allow have for each scope \"all\" or the environments; bounds that are not set are left out.";
 
 pub(super) fn job(job: &v1::Job) -> Value {
     Fields::default()

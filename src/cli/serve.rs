@@ -31,7 +31,7 @@ impl Serve {
         if config.insecure_no_auth {
             tracing::warn!(listen = %config.listen, "callers are NOT authenticated: whoever reaches this port may unblock devices");
         }
-        let app = App::build(Settings::of(&config).map_err(Error::failed)?).await.map_err(Error::failed)?;
+        let app = App::build(Settings::of(&config).map_err(unusable)?).await.map_err(Error::failed)?;
         let app = app.with_levels(telemetry.levels());
         let listeners = Listeners {
             grpc: bind(config.listen, "--listen").await?,
@@ -48,6 +48,13 @@ impl Serve {
             )) => Err(Error::Unusable(error.to_string())),
             Err(error) => Err(Error::failed(error)),
         }
+    }
+}
+
+fn unusable(error: AppError) -> Error {
+    match error {
+        AppError::Reload(error) => Error::Unusable(error.to_string()),
+        other => Error::failed(other),
     }
 }
 

@@ -106,6 +106,8 @@ pub const SETTINGS: &[Setting] = &[
         "plain HTTP: `/livez`, `/readyz`, `/metrics`, `/log`"),
     Setting::new("insecure_no_auth", "UNBLOCK_INSECURE_NO_AUTH", Switch("--insecure-no-auth", "true"), Is("false"),
         "`true` lets gRPC listen beyond this machine although callers are not authenticated"),
+    Setting::new("policy_file", "UNBLOCK_POLICY_FILE", Value("--policy-file", "FILE"), Words("none: everybody may do everything"),
+        "who may do what, in TOML (docs/policy.md); read anew when it changes"),
     Setting::new("reflection", "UNBLOCK_REFLECTION", Switch("--no-reflection", "false"), Is("true"),
         "gRPC server reflection"),
     Setting::new("max_concurrent_calls", "UNBLOCK_MAX_CONCURRENT_CALLS", Value("--max-concurrent-calls", "COUNT"), Is("1024"),

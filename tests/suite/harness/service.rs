@@ -155,6 +155,7 @@ impl Service {
             },
             api: api::Options { concurrent_calls: 1024, reflection: true },
             admission: variant.admission,
+            policy_reader: None,
         };
         let app = App::build(settings).await?;
         let readiness = app.readiness();
