@@ -157,6 +157,3 @@ fn words(claim: &'static str, value: Option<&Value>) -> Result<Vec<String>, Toke
         Some(_) => Err(TokenError::ClaimWrong(claim)),
     }
 }
-
-#[cfg(test)]
-mod tests;

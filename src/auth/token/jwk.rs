@@ -166,4 +166,30 @@ fn decode(part: &str) -> Option<Vec<u8>> {
 }
 
 #[cfg(test)]
-mod tests;
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_rsa_key_that_proves_nothing_is_none() {
+        let modulus = |bytes: usize, first: u8| {
+            let mut n = vec![0xff; bytes];
+            n[0] = first;
+            URL_SAFE_NO_PAD.encode(n)
+        };
+        for (n, e, strong) in [
+            (modulus(256, 0x80), "AQAB", true),
+            (modulus(257, 0), "AQAB", true),
+            (modulus(256, 0x7f), "AQAB", false),
+            (modulus(128, 0x80), "AQAB", false),
+            (modulus(1025, 0x80), "AQAB", false),
+            (modulus(256, 0x80), "AQ", false),
+            (modulus(256, 0x80), "AAAB", false),
+            (modulus(256, 0x80), "AQAA", false),
+            (modulus(256, 0x80), "", false),
+            (String::new(), "AQAB", false),
+            ("not base64!".to_owned(), "AQAB", false),
+        ] {
+            assert_eq!(is_strong_rsa(&n, e), strong, "{} {e}", n.len());
+        }
+    }
+}

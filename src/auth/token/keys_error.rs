@@ -58,3 +58,29 @@ impl KeysError {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+    use crate::telemetry::metrics;
+
+    #[test]
+    fn every_outcome_is_counted_from_0_on() {
+        let errors = [
+            KeysError::Unreachable(Redacted::default()),
+            KeysError::Late,
+            KeysError::Redirect,
+            KeysError::Status(500),
+            KeysError::TooLarge,
+            KeysError::NotDiscovery,
+            KeysError::OtherIssuer,
+            KeysError::Address(IssuerError::NotHttps),
+            KeysError::NotKeys,
+            KeysError::NoKey,
+        ];
+        let names: BTreeSet<_> = errors.iter().map(KeysError::name).chain(["ok"]).collect();
+        assert_eq!(names, metrics::FETCHES.into());
+    }
+}
