@@ -8,6 +8,7 @@ mod credential;
 pub mod duration;
 mod file;
 mod mistake;
+mod oidc;
 mod pingone;
 mod reader;
 mod settings;
@@ -19,7 +20,7 @@ use std::{ffi::OsString, net::SocketAddr, time::Duration};
 
 use secrecy::{ExposeSecret as _, SecretString};
 
-use crate::{job::RetryPolicy, store::Role, telemetry};
+use crate::{auth::Issuer, job::RetryPolicy, store::Role, telemetry};
 
 pub use args::{CONFIG_VARIABLE, ServeArgs};
 pub use mistake::{ConfigError, Mistake, Origin};
@@ -44,6 +45,8 @@ pub struct Config {
     pub admin_listen: SocketAddr,
     /// Whether callers from beyond this machine are let in though they are not authenticated.
     pub insecure_no_auth: bool,
+    /// The issuers whose tokens callers may show; none: no token is good.
+    pub oidc: Vec<Issuer>,
     /// Whether gRPC reflection is offered.
     pub reflection: bool,
     /// Calls answered at the same time at most.
@@ -121,6 +124,7 @@ fn read(reader: &mut Reader<'_>, variable: Variable<'_>) -> Option<Config> {
     let database = database(reader);
     let migrate = reader.read("migrate", truth);
     let addresses = addresses(reader);
+    let oidc = oidc::read(reader);
     let reflection = reader.read("reflection", truth);
     let max_concurrent_calls = reader.read("max_concurrent_calls", count(1..=100_000));
     let shutdown_grace = reader.read("shutdown_grace", duration_in(GRACES));
@@ -140,6 +144,7 @@ fn read(reader: &mut Reader<'_>, variable: Variable<'_>) -> Option<Config> {
         listen,
         admin_listen,
         insecure_no_auth,
+        oidc: oidc?,
         reflection: reflection?,
         max_concurrent_calls: max_concurrent_calls?,
         shutdown_grace: shutdown_grace?,
