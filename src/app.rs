@@ -57,6 +57,9 @@ pub enum AppError {
     /// A file that was right a moment ago, when the configuration was read.
     #[error(transparent)]
     Reload(#[from] ReloadError),
+    /// Issuers that no tokens can be verified of.
+    #[error(transparent)]
+    Tokens(#[from] crate::auth::token::TokensError),
     /// The compiled contract is damaged.
     #[error("the contract for reflection is damaged: {0}")]
     Reflection(#[from] tonic_reflection::server::Error),

@@ -7,6 +7,7 @@ mod args;
 mod credential;
 mod file;
 mod mistake;
+mod oidc;
 mod pingone;
 mod policy;
 mod reader;
@@ -19,7 +20,7 @@ use std::{ffi::OsString, net::SocketAddr, path::PathBuf, time::Duration};
 
 use secrecy::{ExposeSecret as _, SecretString};
 
-use crate::{job::RetryPolicy, store::Role, telemetry};
+use crate::{auth::Issuer, job::RetryPolicy, store::Role, telemetry};
 
 pub use args::{CONFIG_VARIABLE, ServeArgs};
 pub use mistake::{ConfigError, Mistake, Origin};
@@ -39,7 +40,7 @@ pub struct Config {
     pub database: Database,
     /// Whether to bring the database up to date at the start.
     pub migrate: bool,
-    /// The gRPC address; on this machine unless `insecure_no_auth`.
+    /// The gRPC address; on this machine unless callers are authenticated, or `insecure_no_auth`.
     pub listen: SocketAddr,
     /// The address of `/livez`, `/readyz` and `/metrics`.
     pub admin_listen: SocketAddr,
@@ -47,6 +48,8 @@ pub struct Config {
     pub insecure_no_auth: bool,
     /// The file that says who may do what.
     pub policy_file: Option<PathBuf>,
+    /// The issuers whose tokens callers may show; none: no token is good.
+    pub oidc: Vec<Issuer>,
     /// Whether gRPC reflection is offered.
     pub reflection: bool,
     /// Calls answered at the same time at most.
@@ -123,8 +126,16 @@ fn read(reader: &mut Reader<'_>, variable: Variable<'_>) -> Option<Config> {
     let role = reader.read("role", one_of(ROLES));
     let database = database(reader);
     let migrate = reader.read("migrate", truth);
-    let addresses = addresses(reader);
     let policy_file = policy::file(reader);
+    let oidc = oidc::read(reader);
+    let known = oidc.as_ref().is_some_and(|issuers| !issuers.is_empty());
+    if known && policy_file == Some(None) {
+        let what = "callers are known by their tokens, and nothing says what they may do".to_owned();
+        let remedy = "name a policy, as docs/policy.md shows".to_owned();
+        let origin = reader.origin("policy_file");
+        reader.mistake(origin, Wrong(what, remedy));
+    }
+    let addresses = addresses(reader, known);
     let reflection = reader.read("reflection", truth);
     let max_concurrent_calls = reader.read("max_concurrent_calls", count(1..=100_000));
     let shutdown_grace = reader.read("shutdown_grace", duration_in(GRACES));
@@ -145,6 +156,7 @@ fn read(reader: &mut Reader<'_>, variable: Variable<'_>) -> Option<Config> {
         admin_listen,
         insecure_no_auth,
         policy_file: policy_file?,
+        oidc: oidc?,
         reflection: reflection?,
         max_concurrent_calls: max_concurrent_calls?,
         shutdown_grace: shutdown_grace?,
@@ -185,15 +197,14 @@ fn database_url(reader: &mut Reader<'_>, given: &reader::Given) -> Option<Secret
     Some(url)
 }
 
-fn addresses(reader: &mut Reader<'_>) -> Option<(SocketAddr, SocketAddr, bool)> {
+fn addresses(reader: &mut Reader<'_>, known: bool) -> Option<(SocketAddr, SocketAddr, bool)> {
     let listen = reader.read("listen", address);
     let admin = reader.read("admin_listen", address);
     let insecure = reader.read("insecure_no_auth", truth);
     let (listen, admin, insecure) = (listen?, admin?, insecure?);
-    if !insecure && !listen.ip().to_canonical().is_loopback() {
+    if !insecure && !known && !listen.ip().to_canonical().is_loopback() {
         let what = format!("callers are not authenticated, and {listen} is open beyond this machine");
-        let remedy =
-            "listen on 127.0.0.1, or accept it with --insecure-no-auth (UNBLOCK_INSECURE_NO_AUTH=true)";
+        let remedy = "name an issuer with UNBLOCK_OIDC_ISSUER, listen on 127.0.0.1, or accept it with --insecure-no-auth (UNBLOCK_INSECURE_NO_AUTH=true)";
         let origin = reader.origin("listen");
         reader.mistake(origin, Wrong(what, remedy.to_owned()));
     }

@@ -5,7 +5,7 @@ use std::{collections::HashMap, sync::Arc};
 use super::{AppError, Settings};
 use crate::{
     api,
-    auth::Authenticator,
+    auth::{Authenticator, Tokens},
     config::{self, Config},
     engine::{self, Limits, QueueLimits, Route, Routes},
     pingone::{self, Client},
@@ -36,10 +36,20 @@ impl Settings {
                 concurrent_calls: config.max_concurrent_calls as usize,
                 reflection: config.reflection,
             },
-            admission: api::Admission { authenticator: Authenticator::default(), policy },
+            admission: api::Admission { authenticator: authenticator(config)?, policy },
             policy_reader,
         })
     }
+}
+
+/// How callers say who they are.
+///
+/// # Errors
+/// [`AppError::Tokens`] for issuers that no tokens can be verified of.
+pub fn authenticator(config: &Config) -> Result<Authenticator, AppError> {
+    let issuers = config.oidc.clone();
+    let tokens = if issuers.is_empty() { None } else { Some(Tokens::new(issuers)?) };
+    Ok(Authenticator::new(tokens, false))
 }
 
 /// Where Postgres is.

@@ -8,11 +8,13 @@ use serde_json::json;
 use super::{error::Error, exit::Exit, screen::Screen};
 use crate::{
     app,
+    auth::Tokens,
     config::{Config, ServeArgs, policy_at},
     store::{Store, StoreError},
 };
 
-/// Reads the configuration, reaches Postgres and PingOne's token endpoint, and says plainly what is wrong
+/// Reads the configuration, reaches Postgres, PingOne's token endpoint and the issuers of callers' tokens, and says plainly what is
+/// wrong
 #[derive(Debug, Args)]
 pub(super) struct Check {
     #[command(flatten)]
@@ -49,6 +51,11 @@ impl Check {
                 what: format!("PingOne credential of environment {id}"),
                 wrong: refused.map(|failure| failure.message.into()),
             });
+        }
+        let tokens = Tokens::new(config.oidc).map_err(Error::failed)?;
+        for (issuer, keys) in tokens.check().await {
+            let wrong = keys.err().map(|error| error.to_string());
+            findings.push(Finding { what: format!("keys of {issuer}"), wrong });
         }
         for finding in &findings {
             finding.print(screen)?;

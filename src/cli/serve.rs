@@ -28,8 +28,15 @@ impl Serve {
         let config = Config::load(&self.settings, |name| std::env::var_os(name))?;
         let telemetry = telemetry::init(&config.telemetry).map_err(Error::failed)?;
         let shutdown = signals::shutdown().map_err(Error::failed)?;
-        if config.insecure_no_auth {
+        if config.oidc.is_empty() {
             tracing::warn!(listen = %config.listen, "callers are NOT authenticated: whoever reaches this port may unblock devices");
+            if config.policy_file.is_some() {
+                tracing::warn!(
+                    "the policy allows `anonymous` nothing: name an issuer, or every call is refused"
+                );
+            }
+        } else if !config.listen.ip().to_canonical().is_loopback() {
+            tracing::warn!(listen = %config.listen, "tokens come unencrypted to this port: have a proxy in front of it end TLS");
         }
         let app = App::build(Settings::of(&config).map_err(unusable)?).await.map_err(Error::failed)?;
         let app = app.with_levels(telemetry.levels());

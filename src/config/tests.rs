@@ -1,5 +1,6 @@
 //! The configuration as its users meet it: flags, variables and files in, settings or mistakes out.
 
+mod oidc;
 mod pingone;
 mod secrets;
 
@@ -96,6 +97,11 @@ const SAMPLES: &[(&str, &str)] = &[
     ("admin_listen", "127.0.0.1:2"),
     ("insecure_no_auth", "true"),
     ("policy_file", POLICY),
+    ("oidc_issuer", "https://auth.pingone.eu/other/as"),
+    ("oidc_audience", "another"),
+    ("oidc_jwks_url", "https://auth.pingone.eu/other/as/jwks"),
+    ("oidc_subject_claim", "client_id"),
+    ("oidc_keys_max_age", "12h"),
     ("reflection", "false"),
     ("max_concurrent_calls", "7"),
     ("shutdown_grace", "3s"),
@@ -130,22 +136,28 @@ fn printed(config: &Config) -> String {
 
 #[test]
 fn every_setting_is_a_flag_a_variable_and_a_key() -> Outcome {
+    // An issuer needs its audience, whichever of the two is looked at.
+    let whole = || -> Result<Setup, Box<dyn Error>> {
+        Ok(Setup::least()?
+            .variable("UNBLOCK_OIDC_ISSUER", "https://auth.pingone.eu/one/as")
+            .variable("UNBLOCK_OIDC_AUDIENCE", "one"))
+    };
     let open = SETTINGS.iter().filter(|setting| setting.secrecy != Secrecy::Secret);
     assert_eq!(
         open.clone().map(|setting| setting.key).collect::<Vec<_>>(),
         SAMPLES.iter().map(|s| s.0).collect::<Vec<_>>()
     );
-    let least = printed(&Setup::least()?.config()?);
+    let least = printed(&whole()?.config()?);
     for (setting, (key, value)) in open.zip(SAMPLES) {
         let flags = match setting.flag {
             Flag::Value(flag, _) => vec![flag, *value],
             Flag::Switch(flag, _) => vec![flag],
             Flag::None => Vec::new(),
         };
-        let by_flag = printed(&Setup::least()?.flag(&flags).config()?);
-        let by_variable = printed(&Setup::least()?.variable(setting.variable, *value).config()?);
+        let by_flag = printed(&whole()?.flag(&flags).config()?);
+        let by_variable = printed(&whole()?.variable(setting.variable, *value).config()?);
         let file = format!("{key} = {value:?}");
-        let by_file = printed(&Setup::least()?.without(setting.variable).file(&file)?.config()?);
+        let by_file = printed(&whole()?.without(setting.variable).file(&file)?.config()?);
         assert_ne!(by_flag, least, "{key}");
         assert_eq!(by_flag, by_variable, "{key}");
         assert_eq!(by_flag, by_file, "{key}");

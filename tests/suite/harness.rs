@@ -5,6 +5,8 @@ pub(crate) mod callers;
 pub(crate) mod cluster;
 pub(crate) mod database;
 pub(crate) mod expressions;
+pub(crate) mod issuer;
+pub(crate) mod keys;
 pub(crate) mod load;
 pub(crate) mod otlp;
 pub(crate) mod process;

@@ -39,6 +39,8 @@ mod status;
 mod steer;
 mod takeover;
 mod telemetry;
+mod tokens;
+mod tokens_bad;
 mod trouble;
 mod unblock;
 mod user_devices;

@@ -137,6 +137,13 @@ mod tests {
     use std::collections::BTreeSet;
 
     use super::*;
+    use crate::telemetry::metrics;
+
+    #[test]
+    fn every_outcome_is_counted_from_0_on() {
+        let names: BTreeSet<_> = TokenError::ALL.iter().map(|error| error.name()).chain(["ok"]).collect();
+        assert_eq!(names, metrics::TOKENS.into());
+    }
 
     #[test]
     fn every_sentence_names_its_remedy_and_every_name_is_another() {

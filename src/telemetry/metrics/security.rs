@@ -13,6 +13,29 @@ const VERSION: &str = "unblock.policy.version";
 /// What is read anew.
 const RELOADED: [&str; 4] = ["tls", "policy", "credentials", "snapshot_keys"];
 
+/// What becomes of a token: accepted, or why not.
+pub(crate) const TOKENS: [&str; 16] = [
+    "ok",
+    "missing",
+    "too_large",
+    "malformed",
+    "algorithm",
+    "extension",
+    "type",
+    "issuer",
+    "key_unknown",
+    "keys_unavailable",
+    "signature",
+    "claim_missing",
+    "claim_wrong",
+    "audience",
+    "expired",
+    "not_yet_valid",
+];
+/// What becomes of asking for keys: had, or why not.
+pub(crate) const FETCHES: [&str; 9] =
+    ["ok", "unreachable", "timeout", "redirect", "status", "too_large", "discovery", "not_keys", "no_key"];
+
 /// What became of a changed file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reload {
@@ -26,6 +49,8 @@ pub enum Reload {
 #[derive(Debug)]
 pub struct Security {
     reloads: Counter<u64>,
+    tokens: Counter<u64>,
+    fetches: Counter<u64>,
     policy: PolicyInfo,
 }
 
@@ -49,9 +74,25 @@ impl Security {
                 .with_unit("{reload}")
                 .with_description("Changed files, by what is made of them and whether it could be used")
                 .build(),
+            tokens: meter
+                .u64_counter("unblock.tokens.verified")
+                .with_unit("{token}")
+                .with_description("Callers' tokens, by what became of them")
+                .build(),
+            fetches: meter
+                .u64_counter("unblock.keys.fetches")
+                .with_unit("{fetch}")
+                .with_description("How often an issuer was asked for its keys, by what came of it")
+                .build(),
             policy: PolicyInfo::default(),
         };
         security.policy.observe(meter);
+        for outcome in TOKENS {
+            security.tokens.add(0, &[KeyValue::new(OUTCOME, outcome)]);
+        }
+        for outcome in FETCHES {
+            security.fetches.add(0, &[KeyValue::new(OUTCOME, outcome)]);
+        }
         for what in RELOADED {
             for outcome in [Reload::Taken, Reload::Refused] {
                 security.reloads.add(0, &labels(what, outcome));
@@ -63,6 +104,16 @@ impl Security {
     /// A changed file of `what` was taken or refused.
     pub fn reloaded(&self, what: &'static str, outcome: Reload) {
         self.reloads.add(1, &labels(what, outcome));
+    }
+
+    /// A caller's token was good (`ok`), or not.
+    pub fn token_verified(&self, outcome: &'static str) {
+        self.tokens.add(1, &[KeyValue::new(OUTCOME, outcome)]);
+    }
+
+    /// An issuer gave its keys (`ok`), or did not.
+    pub fn keys_fetched(&self, outcome: &'static str) {
+        self.fetches.add(1, &[KeyValue::new(OUTCOME, outcome)]);
     }
 
     /// From now on the version of the policy is what `look` says.
