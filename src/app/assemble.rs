@@ -46,7 +46,7 @@ impl Settings {
 ///
 /// # Errors
 /// [`AppError::Tokens`] for issuers that no tokens can be verified of.
-pub fn authenticator(config: &Config) -> Result<Authenticator, AppError> {
+fn authenticator(config: &Config) -> Result<Authenticator, AppError> {
     let issuers = config.oidc.clone();
     let tokens = if issuers.is_empty() { None } else { Some(Tokens::new(issuers)?) };
     Ok(Authenticator::new(tokens, false))
