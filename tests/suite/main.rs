@@ -41,6 +41,7 @@ mod takeover;
 mod telemetry;
 mod tokens;
 mod tokens_bad;
+mod tokens_keys;
 mod trouble;
 mod unblock;
 mod user_devices;
