@@ -15,7 +15,7 @@ BUF := $(TOOLS)/buf-$(BUF_VERSION)/node_modules/.bin/buf
 CLIENTS := target/clients
 
 # In this order: what answers soonest comes first, what has to be fetched comes last.
-CHECKS := format scripts alerts lint docs test check-queries unused deny proto
+CHECKS := format scripts alerts manifests lint docs test check-queries unused deny proto
 
 .PHONY: help
 help: ## this list
@@ -68,6 +68,10 @@ alerts: ## are the alerts and recording rules well formed, and does each fire wh
 		"$$programs/promtool" check rules rules/*.yml && \
 		"$$programs/promtool" check config --syntax-only prometheus.yml && \
 		"$$programs/promtool" test rules tests/*.yml; fi
+
+.PHONY: manifests
+manifests: ## are the Kubernetes manifests valid, and is what they promise true?
+	@scripts/check-manifests.sh
 
 .PHONY: lint
 lint: ## clippy, warnings are errors
