@@ -3,6 +3,8 @@
 CARGO ?= cargo
 # For `make demo`, `make test` and `make bench`: passed on to the program or the test runner.
 ARGS ?=
+# For `make image`: the image it is built with, by its digest.
+BUILD_IMAGE ?=
 
 # Tools are pinned, built or fetched when first needed, and kept away from what the machine has.
 MACHETE_VERSION := 0.9.2
@@ -15,7 +17,7 @@ BUF := $(TOOLS)/buf-$(BUF_VERSION)/node_modules/.bin/buf
 CLIENTS := target/clients
 
 # In this order: what answers soonest comes first, what has to be fetched comes last.
-CHECKS := format scripts alerts manifests lint docs test check-queries unused deny proto
+CHECKS := format scripts alerts manifests lint docs test check-image check-queries unused deny proto
 
 .PHONY: help
 help: ## this list
@@ -48,6 +50,11 @@ check: $(CHECKS) ## everything that must hold before a change goes in
 checks: # the names of the checks, for .ci/run
 	@echo $(CHECKS)
 
+.PHONY: image
+image: ## the container image (BUILD_IMAGE=rust:1.94-slim-bookworm@sha256:… builds with that very one; needs Docker)
+	DOCKER_BUILDKIT=1 docker build --build-arg SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct) \
+		$(if $(BUILD_IMAGE),--build-arg BUILD_IMAGE=$(BUILD_IMAGE)) --tag pingone-unblock .
+
 .PHONY: fmt
 fmt: buf ## formats Rust and the contract
 	$(CARGO) fmt
@@ -72,6 +79,10 @@ alerts: ## are the alerts and recording rules well formed, and does each fire wh
 .PHONY: manifests
 manifests: ## are the Kubernetes manifests valid, and is what they promise true?
 	@scripts/check-manifests.sh
+
+.PHONY: check-image
+check-image: ## does what the Dockerfile puts together run read-only, without rights, and find its authorities?
+	@scripts/check-image.sh
 
 .PHONY: lint
 lint: ## clippy, warnings are errors
