@@ -9,15 +9,19 @@ BUILD_IMAGE ?=
 # Tools are pinned, built or fetched when first needed, and kept away from what the machine has.
 MACHETE_VERSION := 0.9.2
 DENY_VERSION := 0.20.2
+CYCLONEDX_VERSION := 0.5.9
+FUZZ_VERSION := 0.13.2
 BUF_VERSION := 1.75.0
 TOOLS := target/tools
 MACHETE := $(TOOLS)/cargo-machete-$(MACHETE_VERSION)/bin/cargo-machete
 DENY := $(TOOLS)/cargo-deny-$(DENY_VERSION)/bin/cargo-deny
+CYCLONEDX := $(TOOLS)/cargo-cyclonedx-$(CYCLONEDX_VERSION)/bin/cargo-cyclonedx
+FUZZ := $(TOOLS)/cargo-fuzz-$(FUZZ_VERSION)/bin/cargo-fuzz
 BUF := $(TOOLS)/buf-$(BUF_VERSION)/node_modules/.bin/buf
 CLIENTS := target/clients
 
 # In this order: what answers soonest comes first, what has to be fetched comes last.
-CHECKS := format scripts alerts manifests lint docs test check-image check-queries unused deny proto
+CHECKS := format scripts alerts manifests lint docs test check-image check-queries unused deny sbom proto
 
 .PHONY: help
 help: ## this list
@@ -114,6 +118,10 @@ deny: $(DENY) ## licences, banned and doubled crates, sources; advisories where 
 		echo "SKIPPED: advisories. Their database cannot be fetched from here (target/advisories.log)."; \
 	fi
 
+.PHONY: sbom
+sbom: $(CYCLONEDX) ## what the program is built of, in CycloneDX: target/sbom/pingone-unblock.cdx.json, checked
+	@scripts/sbom.sh $(CYCLONEDX)
+
 .PHONY: proto
 proto: buf ## lint and format of the contract; does it break the last release?
 	@if [ -x $(BUF) ]; then scripts/check-proto.sh $(BUF); fi
@@ -148,6 +156,12 @@ $(MACHETE):
 
 $(DENY):
 	$(CARGO) install --locked --debug --quiet --root $(TOOLS)/cargo-deny-$(DENY_VERSION) --version $(DENY_VERSION) cargo-deny
+
+$(CYCLONEDX):
+	$(CARGO) install --locked --debug --quiet --root $(TOOLS)/cargo-cyclonedx-$(CYCLONEDX_VERSION) --version $(CYCLONEDX_VERSION) cargo-cyclonedx
+
+$(FUZZ):
+	$(CARGO) install --locked --debug --quiet --root $(TOOLS)/cargo-fuzz-$(FUZZ_VERSION) --version $(FUZZ_VERSION) cargo-fuzz
 
 # buf has no crate; npm carries its program. CI must have it.
 .PHONY: buf
