@@ -21,7 +21,7 @@ BUF := $(TOOLS)/buf-$(BUF_VERSION)/node_modules/.bin/buf
 CLIENTS := target/clients
 
 # In this order: what answers soonest comes first, what has to be fetched comes last.
-CHECKS := format scripts alerts manifests lint docs test check-image check-queries unused deny sbom proto
+CHECKS := format scripts alerts manifests lint docs test check-image check-queries unused deny sbom fuzz proto
 
 .PHONY: help
 help: ## this list
@@ -61,12 +61,12 @@ image: ## the container image (BUILD_IMAGE=rust:1.94-slim-bookworm@sha256:… bu
 
 .PHONY: fmt
 fmt: buf ## formats Rust and the contract
-	$(CARGO) fmt
+	$(CARGO) fmt --all
 	@if [ -x $(BUF) ]; then $(BUF) format --write proto; fi
 
 .PHONY: format
 format: ## is the code formatted?
-	$(CARGO) fmt --check
+	$(CARGO) fmt --all --check
 
 .PHONY: scripts
 scripts: ## are the shell scripts well formed?
@@ -121,6 +121,12 @@ deny: $(DENY) ## licences, banned and doubled crates, sources; advisories where 
 .PHONY: sbom
 sbom: $(CYCLONEDX) ## what the program is built of, in CycloneDX: target/sbom/pingone-unblock.cdx.json, checked
 	@scripts/sbom.sh $(CYCLONEDX)
+
+# How long each fuzz target is run.
+SECONDS ?= 15
+.PHONY: fuzz
+fuzz: $(FUZZ) ## looks for input that breaks what src/fuzz.rs claims (SECONDS=60 for each target: longer finds more)
+	@scripts/fuzz.sh $(FUZZ) $(SECONDS)
 
 .PHONY: proto
 proto: buf ## lint and format of the contract; does it break the last release?

@@ -7,6 +7,8 @@ mod args;
 mod credential;
 pub mod duration;
 mod file;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 mod mistake;
 mod pingone;
 mod reader;
@@ -26,6 +28,8 @@ pub use mistake::{ConfigError, Mistake, Origin};
 pub use pingone::{Access, Environment, Limits, PingOne};
 pub use settings::{Flag, SETTINGS, Secrecy, Setting, Unset, markdown_table};
 
+#[cfg(any(test, fuzzing))]
+use file::File;
 use reader::{Reader, Variable, Wrong};
 use values::{address, count, duration_in, has_password, one_of, postgres_url, truth};
 

@@ -23,6 +23,8 @@ pub mod config;
 pub mod device;
 pub mod engine;
 pub mod environment;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 pub mod job;
 pub mod pingone;
 pub mod postgres;
