@@ -8,6 +8,8 @@ mod deadline;
 mod device_service;
 mod environment_service;
 mod fields;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 mod gate;
 mod job_service;
 mod measure;

@@ -37,6 +37,8 @@ use std::{ffi::OsStr, process::ExitCode};
 
 use clap::{ColorChoice, CommandFactory, FromArgMatches, Parser, Subcommand};
 
+#[cfg(any(test, fuzzing))]
+pub(crate) use bulk::fuzz;
 use error::Error;
 use exit::Exit;
 use screen::{Format, Screen};

@@ -6,6 +6,8 @@
 mod args;
 mod credential;
 mod file;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 mod mistake;
 mod oidc;
 mod pingone;
@@ -28,6 +30,8 @@ pub use pingone::{Access, Environment, Limits, PingOne};
 pub use policy::{PolicyError, policy_at};
 pub use settings::{Flag, SETTINGS, Secrecy, Setting, Unset, markdown_table};
 
+#[cfg(any(test, fuzzing))]
+use file::File;
 use reader::{Reader, Variable, Wrong};
 use values::{address, count, duration_in, has_password, one_of, postgres_url, truth};
 

@@ -24,6 +24,8 @@ pub mod device;
 pub mod duration;
 pub mod engine;
 pub mod environment;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 pub mod job;
 pub mod pingone;
 pub mod postgres;

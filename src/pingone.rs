@@ -3,6 +3,8 @@
 mod address;
 mod answer;
 mod exchange;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 mod retry_after;
 mod said;
 mod settings;

@@ -8,6 +8,8 @@ mod environment;
 mod environments_list;
 mod error;
 mod fail;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 mod lanes;
 mod list;
 mod packed;

@@ -290,7 +290,7 @@ impl Services {
     }
 }
 
-fn token(text: &str) -> Option<BatchNumber> {
+pub(super) fn token(text: &str) -> Option<BatchNumber> {
     let number = text.strip_prefix("batches-")?.parse::<i64>().ok().filter(|number| *number > 1)?;
     Some(BatchNumber::from_stored(number))
 }

@@ -64,6 +64,11 @@ impl File {
                 return Self { path, ..Self::default() };
             }
         };
+        Self::parse(path, &text, mistakes)
+    }
+
+    /// Reads `text`, which stands in `path`.
+    pub(super) fn parse(path: PathBuf, text: &str, mistakes: &mut Vec<Mistake>) -> Self {
         match text.parse::<Table>() {
             Ok(table) => Self::checked(path, table, mistakes),
             Err(error) => {

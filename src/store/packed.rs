@@ -121,6 +121,14 @@ mod tests {
     }
 
     #[test]
+    fn numbers_come_back_to_the_last_digit() -> Result<(), Box<dyn Error>> {
+        let raw =
+            serde_json::from_str(r#"{ "n": [104846744073709551615, 0.1, 5e-324, 18446744073709551615] }"#)?;
+        assert_eq!(unpack(&device()?, &pack(&device()?, &raw))?, raw);
+        Ok(())
+    }
+
+    #[test]
     fn what_is_damaged_is_an_error() -> Result<(), Box<dyn Error>> {
         for damaged in [&b""[..], b"\x07{}", b"\x01\xff\xff\xff\xff", b"\x01\x04\0\0\0abc", b"\0[1]", b"\0{"]
         {

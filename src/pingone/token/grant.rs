@@ -67,16 +67,7 @@ impl Worker {
         let response = exchange(request, &self.kind, shown, LARGEST_ANSWER, until, span)
             .await
             .map_err(|lost| unreachable(&lost))?;
-        let granted = if response.status.is_success() {
-            read(&response)
-        } else {
-            Err(Box::new(refusal(&response, OffsetDateTime::now_utc())))
-        };
-        let (bearer, life) = granted.map_err(|failure| Failure {
-            http_status: Some(response.status.as_u16()),
-            correlation_id: response.correlation_id(),
-            ..*failure
-        })?;
+        let (bearer, life) = granted(&response, OffsetDateTime::now_utc()).map_err(|failure| *failure)?;
         Ok(Token::new(bearer, asked_at, life))
     }
 
@@ -103,6 +94,22 @@ impl Worker {
             .header(ACCEPT, HeaderValue::from_static("application/json"))
             .body(form)
     }
+}
+
+/// The token in an answer and how long it lives, or why there is none.
+pub(crate) fn granted(
+    response: &Response,
+    now: OffsetDateTime,
+) -> Result<(HeaderValue, Duration), Box<Failure>> {
+    let granted =
+        if response.status.is_success() { read(response) } else { Err(Box::new(refusal(response, now))) };
+    granted.map_err(|failure| {
+        Box::new(Failure {
+            http_status: Some(response.status.as_u16()),
+            correlation_id: response.correlation_id(),
+            ..*failure
+        })
+    })
 }
 
 /// Anything that is not plainly temporary is laid to the credential: the environment waits and no job pays for it.
