@@ -27,6 +27,7 @@ mod metrics;
 mod otlp;
 mod outage;
 mod pauses;
+mod permissions;
 mod pictures;
 mod plans;
 mod postgres;
