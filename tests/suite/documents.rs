@@ -144,7 +144,9 @@ fn every_file_that_the_documents_point_to_is_there() -> Result<()> {
         "CONTRIBUTING.md",
         "SECURITY.md",
         "docs/batches.md",
+        "docs/deployment.md",
         "docs/observability.md",
+        "docs/threat-model.md",
     ];
     for document in fixed.map(ToOwned::to_owned).into_iter().chain(runbooks()?) {
         let beside = root().join(&document).with_file_name("");

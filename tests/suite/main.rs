@@ -34,6 +34,7 @@ mod postgres;
 mod process;
 mod replicas;
 mod retention;
+mod roles;
 mod spans;
 mod stale;
 mod status;
