@@ -133,12 +133,6 @@ fn read(reader: &mut Reader<'_>, variable: Variable<'_>) -> Option<Config> {
     let policy_file = policy::file(reader);
     let oidc = oidc::read(reader);
     let known = oidc.as_ref().is_some_and(|issuers| !issuers.is_empty());
-    if known && policy_file == Some(None) {
-        let what = "callers are known by their tokens, and nothing says what they may do".to_owned();
-        let remedy = "name a policy, as docs/policy.md shows".to_owned();
-        let origin = reader.origin("policy_file");
-        reader.mistake(origin, Wrong(what, remedy));
-    }
     let addresses = addresses(reader, known);
     let reflection = reader.read("reflection", truth);
     let max_concurrent_calls = reader.read("max_concurrent_calls", count(1..=100_000));

@@ -20,12 +20,17 @@ pub(super) struct Serve {
     settings: ServeArgs,
 }
 
+const NO_POLICY: &str = "UNBLOCK_POLICY_FILE: callers are known by their tokens, and nothing says what they may do: name a policy, \
+                         as docs/policy.md shows";
 /// The last traces and logs are given this long.
 const LAST_TELEMETRY: Duration = Duration::from_secs(2);
 
 impl Serve {
     pub(super) async fn run(self, _screen: &Screen) -> Result<Exit, Error> {
         let config = Config::load(&self.settings, |name| std::env::var_os(name))?;
+        if !config.oidc.is_empty() && config.policy_file.is_none() {
+            return Err(Error::Unusable(NO_POLICY.to_owned()));
+        }
         let telemetry = telemetry::init(&config.telemetry).map_err(Error::failed)?;
         let shutdown = signals::shutdown().map_err(Error::failed)?;
         if config.oidc.is_empty() {

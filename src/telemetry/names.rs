@@ -106,6 +106,7 @@ pub const INSTRUMENTS: &[&str] = &[
     "unblock.purged.rows",
     "unblock.queue.jobs",
     "unblock.queue.oldest_age",
+    "unblock.reloads",
     "unblock.replicas",
     "unblock.results.unsaved",
     "unblock.results.unsaved.limit",

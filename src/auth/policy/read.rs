@@ -63,7 +63,8 @@ fn whole(file: &Section<'_>, version: String) -> Policy {
         .into_iter()
         .filter_map(|(at, table)| caller::read(file, at, table, bounds))
         .collect();
-    if file.get("caller").is_none() {
+    // A misspelled key is told already.
+    if file.get("caller").is_none() && file.notes.none() {
         let remedy = "write a [[caller]], or stop the service if that is what is wanted";
         file.notes.mistake_of_all("it names no caller: nobody could do anything", remedy);
     }

@@ -33,6 +33,11 @@ impl<'t> Notes<'t> {
         self.found.borrow_mut().push(Mistake { line: None, what, remedy });
     }
 
+    /// Whether nothing is wrong so far.
+    pub(super) fn none(&self) -> bool {
+        self.found.borrow().is_empty()
+    }
+
     pub(super) fn line(&self, at: usize) -> usize {
         1 + self.text.as_bytes().iter().take(at).filter(|byte| **byte == b'\n').count()
     }
