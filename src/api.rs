@@ -3,6 +3,7 @@
 mod batch_results;
 mod batch_service;
 mod bulk;
+mod contacts;
 mod convert;
 mod deadline;
 mod device_service;

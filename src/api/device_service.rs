@@ -6,7 +6,9 @@ use tokio::time::Instant;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::{
-    Services, bulk, convert,
+    Services, bulk,
+    contacts::Contacts,
+    convert,
     deadline::Deadline,
     fields::{Fields, ON_BEHALF_OF_AT_MOST, REASON_AT_MOST, TICKET_AT_MOST},
     status::{self, ErrorReason},
@@ -56,7 +58,7 @@ impl DeviceService for Services {
         let waited = wish.wait.is_none_or(|wait| !wait.is_zero());
         let job = if waited { self.ended(recorded, until).await } else { recorded.job };
         let turn = if waited { Box::pin(self.turn(&job)).await } else { None };
-        let job = convert::job(job, None, turn, self.control.policy());
+        let job = convert::job(job, None, turn, self.control.policy(), Contacts::Shown);
         Ok(Response::new(v1::UnblockResponse { job: Some(job), replayed }))
     }
 
@@ -95,7 +97,7 @@ impl DeviceService for Services {
             ErrorReason::DeviceNeverSeen.status("PingOne has not described this device to this service yet")
         })?;
         Ok(Response::new(v1::GetDeviceResponse {
-            device: Some(convert::device(&device, &view.snapshot)),
+            device: Some(convert::device(&device, &view.snapshot, Contacts::Shown)),
             job_id: view.job.to_string(),
         }))
     }

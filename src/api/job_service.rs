@@ -8,7 +8,9 @@ use tonic::{Request, Response, Status};
 use tracing::Instrument as _;
 
 use super::{
-    Services, convert,
+    Services,
+    contacts::Contacts,
+    convert,
     deadline::Deadline,
     fields::{Fields, REASON_AT_MOST, TICKET_AT_MOST},
     status::{self, ErrorReason},
@@ -27,7 +29,7 @@ impl JobService for Services {
         request: Request<v1::GetJobRequest>,
     ) -> Result<Response<v1::GetJobResponse>, Status> {
         let id = job_id(&request.into_inner().job_id)?;
-        Ok(Response::new(v1::GetJobResponse { job: Some(self.whole_job(id).await?) }))
+        Ok(Response::new(v1::GetJobResponse { job: Some(self.whole_job(id, Contacts::Shown).await?) }))
     }
 
     async fn list_jobs(
@@ -72,8 +74,9 @@ impl JobService for Services {
         };
         let page = self.store.list_jobs(&filter, size, from).await.map_err(|error| status::store(&error))?;
         let policy = self.control.policy();
+        let shown = |job| convert::job(job, None, None, policy, Contacts::Shown);
         Ok(Response::new(v1::ListJobsResponse {
-            jobs: page.jobs.into_iter().map(|job| convert::job(job, None, None, policy)).collect(),
+            jobs: page.jobs.into_iter().map(shown).collect(),
             next_page_token: page.next.map(|token| token.to_string()).unwrap_or_default(),
         }))
     }
@@ -86,11 +89,12 @@ impl JobService for Services {
     ) -> Result<Response<Self::WatchJobStream>, Status> {
         let deadline = Deadline::of(&request);
         let id = job_id(&request.into_inner().job_id)?;
-        let first = self.whole_job(id).await?;
+        let contacts = Contacts::Shown;
+        let first = self.whole_job(id, contacts).await?;
         // One message in the pipe: a slow reader skips to the newest state.
         let (sender, receiver) = mpsc::channel(1);
         let services = self.clone();
-        let following = async move { services.follow(id, first, deadline, sender).await };
+        let following = async move { services.follow(id, first, contacts, deadline, sender).await };
         tokio::spawn(following.in_current_span());
         Ok(Response::new(Box::pin(ReceiverStream::new(receiver))))
     }
@@ -107,7 +111,9 @@ impl JobService for Services {
         let cancelled = self.control.cancel(id, &Caller::anonymous(), &reason).await;
         match cancelled.map_err(|error| status::store(&error))? {
             Cancelled::Ended | Cancelled::EndsWithAttempt { .. } => {
-                Ok(Response::new(v1::CancelJobResponse { job: Some(self.whole_job(id).await?) }))
+                Ok(Response::new(v1::CancelJobResponse {
+                    job: Some(self.whole_job(id, Contacts::Shown).await?),
+                }))
             }
             Cancelled::TooLate(state) => Err(ErrorReason::JobStateConflict
                 .status(format!("the job has ended ({state:?}): there is nothing left to cancel"))),
@@ -140,9 +146,9 @@ impl JobService for Services {
             ticket,
         };
         match self.control.redrive(&wish).await.map_err(|error| status::store(&error))? {
-            Redriven::Begun => {
-                Ok(Response::new(v1::RetryJobResponse { job: Some(self.whole_job(id).await?) }))
-            }
+            Redriven::Begun => Ok(Response::new(v1::RetryJobResponse {
+                job: Some(self.whole_job(id, Contacts::Shown).await?),
+            })),
             Redriven::OtherRun(run) => Err(ErrorReason::JobStateConflict
                 .status(format!("the job is in run {run}: give that as expected_run"))),
             Redriven::Unfit(None) => Err(ErrorReason::JobStateConflict
@@ -159,15 +165,22 @@ type Updates = mpsc::Sender<Result<v1::WatchJobResponse, Status>>;
 
 impl Services {
     /// A job with its attempts.
-    async fn whole_job(&self, id: JobId) -> Result<v1::Job, Status> {
+    async fn whole_job(&self, id: JobId, contacts: Contacts) -> Result<v1::Job, Status> {
         let job = self.job(id).await?;
         let attempts = self.store.find_attempts(id).await.map_err(|error| status::store(&error))?;
         let turn = self.turn(&job).await;
-        Ok(convert::job(job, Some(attempts), turn, self.control.policy()))
+        Ok(convert::job(job, Some(attempts), turn, self.control.policy(), contacts))
     }
 
     /// Sends the job at every change until it is final, or says why it stops before.
-    async fn follow(&self, id: JobId, first: v1::Job, deadline: Option<Instant>, updates: Updates) {
+    async fn follow(
+        &self,
+        id: JobId,
+        first: v1::Job,
+        contacts: Contacts,
+        deadline: Option<Instant>,
+        updates: Updates,
+    ) {
         let began = Instant::now();
         let mut interest = self.watch.interest(id);
         let mut sent = first.revision;
@@ -176,7 +189,7 @@ impl Services {
         }
         loop {
             // The first view was read before interest was registered: look again at once.
-            match self.whole_job(id).await {
+            match self.whole_job(id, contacts).await {
                 Ok(job) => {
                     let last = is_final(&job);
                     if job.revision > sent {

@@ -6,7 +6,9 @@ use tokio::time::Instant;
 use tonic::{Request, Response, Status};
 
 use super::{
-    Services, convert,
+    Services,
+    contacts::Contacts,
+    convert,
     deadline::Deadline,
     fields::Fields,
     status::{self, ErrorReason},
@@ -44,7 +46,9 @@ impl Services {
         match (job.state, &job.snapshot) {
             (State::Succeeded, Some(list)) => {
                 let devices = Devices::of(list).unwrap_or_default();
-                let shown = |(device, snapshot)| convert::device(&DeviceRef { device, ..every }, &snapshot);
+                let contacts = Contacts::Shown;
+                let shown =
+                    |(device, snapshot)| convert::device(&DeviceRef { device, ..every }, &snapshot, contacts);
                 let devices = devices.into_iter().map(shown).collect();
                 Ok(Response::new(v1::ListUserDevicesResponse { devices }))
             }
