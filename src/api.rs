@@ -3,6 +3,7 @@
 mod batch_results;
 mod batch_service;
 mod bulk;
+mod contacts;
 mod convert;
 mod deadline;
 mod device_service;
@@ -17,7 +18,6 @@ mod method;
 mod normalise;
 mod permit;
 mod server;
-mod stand_ins;
 mod status;
 mod user_devices;
 mod waiting;

@@ -39,7 +39,10 @@ const UNBLOCK: HeaderValue = HeaderValue::from_static("application/vnd.pingident
 const JSON: HeaderValue = HeaderValue::from_static("application/json, application/hal+json");
 const TRANSACTION_ID: HeaderName = HeaderName::from_static("x-ping-external-transaction-id");
 const TRACE_PARENT: HeaderName = HeaderName::from_static("traceparent");
-const LARGEST_ANSWER: usize = 1024 * 1024;
+/// Far more than any device, and as a message of gRPC, several times as long, still below what its readers take.
+const LARGEST_DEVICE: usize = 64 * 1024;
+/// The same of all devices of a user.
+const LARGEST_LIST: usize = 512 * 1024;
 /// Below the minute after which load balancers commonly close an idle connection: they must not close it under a request.
 const IDLE: Duration = Duration::from_secs(45);
 const KEEP_ALIVE: Duration = Duration::from_secs(20);
@@ -242,6 +245,7 @@ impl Client {
             Call::Read => (Method::GET, api.device(device), &kinds.read),
             Call::List => (Method::GET, api.devices(device.environment, device.user), &kinds.list),
         };
+        let largest = if call == Call::List { LARGEST_LIST } else { LARGEST_DEVICE };
         let resent = if call == Call::Unblock { origin.resent } else { 0 };
         let span = spans::request(kind, resent);
         let trace_parent = TracePoint::of(&span).map(|span| span.trace_parent());
@@ -260,7 +264,7 @@ impl Client {
         if let Some(trace) = trace_parent.and_then(|text| HeaderValue::from_str(text).ok()) {
             request = request.header(TRACE_PARENT, trace);
         }
-        exchange(request, kind, shown, LARGEST_ANSWER, deadline, span).await
+        exchange(request, kind, shown, largest, deadline, span).await
     }
 }
 

@@ -58,7 +58,7 @@ impl DeviceService for Services {
         let waited = wish.wait.is_none_or(|wait| !wait.is_zero());
         let job = if waited { self.ended(recorded, until).await } else { recorded.job };
         let turn = if waited { Box::pin(self.turn(&job)).await } else { None };
-        let job = convert::job(job, None, turn, self.control.policy());
+        let job = convert::job(job, None, turn, self.control.policy(), permit.contacts(environment));
         Ok(Response::new(v1::UnblockResponse { job: Some(job), replayed }))
     }
 
@@ -103,7 +103,7 @@ impl DeviceService for Services {
             permit.nothing_there(ErrorReason::DeviceNeverSeen, sentence)
         })?;
         Ok(Response::new(v1::GetDeviceResponse {
-            device: Some(convert::device(&device, &view.snapshot)),
+            device: Some(convert::device(&device, &view.snapshot, permit.contacts(device.environment))),
             job_id: view.job.to_string(),
         }))
     }

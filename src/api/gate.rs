@@ -7,22 +7,18 @@ use std::{
     task::{Context, Poll},
 };
 
-use bytes::Bytes;
 use http::{HeaderValue, Request, Response, header::AUTHORIZATION};
-use http_body::Frame;
 use tonic::{Status, body::Body};
 use tower::Service;
 
 use super::{
     method::{self, Method, Rule},
     permit::Permit,
-    stand_ins::{Calls, Denial, Denials, StreamPermit, Streams},
-    status::{self, ErrorReason},
+    status::ErrorReason,
 };
 use crate::{
     auth::{Authenticator, Identity, Peer, Policy, token::Kind},
     reload::Current,
-    telemetry,
 };
 
 /// Who is let in. Cheap to clone.
@@ -46,27 +42,12 @@ impl Admission {
 #[derive(Debug, Clone)]
 pub(super) struct Gate<S> {
     inner: S,
-    guard: Arc<Guard>,
-}
-
-/// What the gate decides by.
-#[derive(Debug)]
-struct Guard {
-    admission: Admission,
-    calls: Calls,
-    streams: Streams,
-    denials: Denials,
+    admission: Arc<Admission>,
 }
 
 impl<S> Gate<S> {
-    pub(super) fn new(
-        inner: S,
-        admission: Admission,
-        calls: Calls,
-        streams: Streams,
-        denials: Denials,
-    ) -> Self {
-        Self { inner, guard: Arc::new(Guard { admission, calls, streams, denials }) }
+    pub(super) fn new(inner: S, admission: Admission) -> Self {
+        Self { inner, admission: Arc::new(admission) }
     }
 }
 
@@ -88,7 +69,7 @@ where
         if method.is_some_and(|method| method.rule == Rule::Anybody) {
             return Box::pin(self.inner.call(request));
         }
-        let guard = Arc::clone(&self.guard);
+        let admission = Arc::clone(&self.admission);
         let asking = Asking {
             authorization: request.headers().get(AUTHORIZATION).cloned(),
             peer: request.extensions().get::<Peer>().cloned(),
@@ -96,16 +77,11 @@ where
         let ready = self.inner.clone();
         let mut inner = std::mem::replace(&mut self.inner, ready);
         Box::pin(async move {
-            let (permit, stream) = match guard.admit(asking, method).await {
-                Ok(admitted) => admitted,
+            match admission.admit(asking, method).await {
+                Ok(permit) => request.extensions_mut().insert(permit),
                 Err(refused) => return Ok(refused.into_http()),
             };
-            request.extensions_mut().insert(permit);
-            let answer = inner.call(request).await?;
-            Ok(match stream {
-                Some(stream) => answer.map(|inner| Body::new(Counted { inner, _stream: stream })),
-                None => answer,
-            })
+            inner.call(request).await
         })
     }
 }
@@ -116,54 +92,28 @@ struct Asking {
     peer: Option<Peer>,
 }
 
-impl Guard {
+impl Admission {
     async fn admit(
         &self,
         Asking { authorization, peer }: Asking,
         method: Option<&'static Method>,
-    ) -> Result<(Permit, Option<StreamPermit>), Status> {
+    ) -> Result<Permit, Status> {
         let authorization = authorization.as_ref().map(HeaderValue::as_bytes);
-        let name = method.map_or("_OTHER", |method| &method.name);
-        let identity = self.admission.authenticator.identify(authorization, peer.as_ref()).await;
-        let policy = self.admission.policy.get();
-        let identity = match identity {
-            Ok(identity) => identity,
-            Err(unidentified) => {
-                let reason = reason(unidentified.kind());
-                self.denials.tell(Denial {
-                    who: peer.map_or_else(String::new, |peer| peer.address.ip().to_string()),
-                    method: name,
-                    reason: reason.name(),
-                    environment: None,
-                    policy: Arc::from(policy.version()),
-                    trace_id: telemetry::trace_id(),
-                });
-                return Err(reason.status(unidentified));
-            }
-        };
-        let Identity { caller, acting_for, token_scopes } = identity;
+        let identity = self.authenticator.identify(authorization, peer.as_ref()).await;
+        let Identity { caller, acting_for, token_scopes } =
+            identity.map_err(|unidentified| reason(unidentified.kind()).status(unidentified))?;
+        let policy = self.policy.get();
         let grants = policy.grants(&caller, &token_scopes);
-        let bounds = *grants.bounds();
-        self.calls
-            .admit(&caller, bounds.calls_per_second.map(f64::from))
-            .map_err(|again| status::rate_limited(bounds.calls_per_second, again))?;
         let scope = match method.map(|method| method.rule) {
             Some(Rule::Having(scope)) => Some(scope),
             Some(Rule::Known | Rule::Anybody) | None => None,
         };
-        let permit = Permit::new(caller, acting_for, policy, grants, scope, name, self.denials.clone());
+        let name = method.map_or("_OTHER", |method| &method.name);
+        let permit = Permit::new(caller, acting_for, policy, grants, scope, name);
         if scope.is_some_and(|scope| !permit.anywhere(scope)) {
             return Err(permit.refused(None));
         }
-        let stream = match method.is_some_and(|method| method.streams) {
-            false => None,
-            true => Some(
-                self.streams
-                    .open(permit.caller(), bounds.open_streams)
-                    .ok_or_else(|| status::too_many_streams(bounds.open_streams))?,
-            ),
-        };
-        Ok((permit, stream))
+        Ok(permit)
     }
 }
 
@@ -173,31 +123,5 @@ const fn reason(kind: Kind) -> ErrorReason {
         Kind::Invalid => ErrorReason::CredentialsInvalid,
         Kind::Expired => ErrorReason::CredentialsExpired,
         Kind::KeysUnavailable => ErrorReason::AuthKeysUnavailable,
-    }
-}
-
-/// A body that counts as one of its caller's open streams until it ends.
-struct Counted {
-    inner: Body,
-    _stream: StreamPermit,
-}
-
-impl http_body::Body for Counted {
-    type Data = Bytes;
-    type Error = Status;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
-        Pin::new(&mut self.inner).poll_frame(cx)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.inner.is_end_stream()
-    }
-
-    fn size_hint(&self) -> http_body::SizeHint {
-        self.inner.size_hint()
     }
 }

@@ -8,7 +8,9 @@ use tonic::{Request, Response, Status};
 use tracing::Instrument as _;
 
 use super::{
-    Services, convert,
+    Services,
+    contacts::Contacts,
+    convert,
     deadline::Deadline,
     fields::{Fields, REASON_AT_MOST, TICKET_AT_MOST},
     permit::Permit,
@@ -30,7 +32,8 @@ impl JobService for Services {
         let permit = Permit::of(&request)?;
         let id = job_id(&request.into_inner().job_id)?;
         let job = self.permitted(&permit, id).await?;
-        Ok(Response::new(v1::GetJobResponse { job: Some(self.complete(job).await?) }))
+        let contacts = permit.contacts(job.device.environment);
+        Ok(Response::new(v1::GetJobResponse { job: Some(self.complete(job, contacts).await?) }))
     }
 
     async fn list_jobs(
@@ -77,8 +80,10 @@ impl JobService for Services {
         };
         let page = self.store.list_jobs(&filter, size, from).await.map_err(|error| status::store(&error))?;
         let policy = self.control.policy();
+        let contacts = permit.contacts(environment);
+        let shown = |job| convert::job(job, None, None, policy, contacts);
         Ok(Response::new(v1::ListJobsResponse {
-            jobs: page.jobs.into_iter().map(|job| convert::job(job, None, None, policy)).collect(),
+            jobs: page.jobs.into_iter().map(shown).collect(),
             next_page_token: page.next.map(|token| token.to_string()).unwrap_or_default(),
         }))
     }
@@ -93,11 +98,12 @@ impl JobService for Services {
         let permit = Permit::of(&request)?;
         let id = job_id(&request.into_inner().job_id)?;
         let first = self.permitted(&permit, id).await?;
-        let first = self.complete(first).await?;
+        let contacts = permit.contacts(first.device.environment);
+        let first = self.complete(first, contacts).await?;
         // One message in the pipe: a slow reader skips to the newest state.
         let (sender, receiver) = mpsc::channel(1);
         let services = self.clone();
-        let following = async move { services.follow(id, first, deadline, sender).await };
+        let following = async move { services.follow(id, first, contacts, deadline, sender).await };
         tokio::spawn(following.in_current_span());
         Ok(Response::new(Box::pin(ReceiverStream::new(receiver))))
     }
@@ -110,15 +116,17 @@ impl JobService for Services {
         let given = request.into_inner();
         let mut fields = Fields::default();
         let id = fields.job(&given.job_id);
-        if let Some(id) = id {
-            self.permitted(&permit, id).await?;
-        }
+        let job = match id {
+            Some(id) => Some(self.permitted(&permit, id).await?),
+            None => None,
+        };
         let reason = fields.text("reason", given.reason, REASON_AT_MOST);
-        let id = fields.done(id)?;
+        let (id, job) = fields.done(id.zip(job))?;
+        let contacts = permit.contacts(job.device.environment);
         let cancelled = self.control.cancel(id, &permit.actor(), &reason).await;
         match cancelled.map_err(|error| status::store(&error))? {
             Cancelled::Ended | Cancelled::EndsWithAttempt { .. } => {
-                Ok(Response::new(v1::CancelJobResponse { job: Some(self.whole_job(id).await?) }))
+                Ok(Response::new(v1::CancelJobResponse { job: Some(self.whole_job(id, contacts).await?) }))
             }
             Cancelled::TooLate(state) => Err(ErrorReason::JobStateConflict
                 .status(format!("the job has ended ({state:?}): there is nothing left to cancel"))),
@@ -149,6 +157,7 @@ impl JobService for Services {
             permit.demand(&mut fields, "", job.device.environment, (&reason, &ticket, None));
         }
         let (id, job) = fields.done(id.zip(job))?;
+        let contacts = permit.contacts(job.device.environment);
         let wish = Redrive {
             id,
             expected_run: expected_run.filter(|run| *run > 0),
@@ -159,7 +168,7 @@ impl JobService for Services {
         };
         match self.control.redrive(&wish).await.map_err(|error| status::store(&error))? {
             Redriven::Begun => {
-                Ok(Response::new(v1::RetryJobResponse { job: Some(self.whole_job(id).await?) }))
+                Ok(Response::new(v1::RetryJobResponse { job: Some(self.whole_job(id, contacts).await?) }))
             }
             Redriven::OtherRun(run) => Err(ErrorReason::JobStateConflict
                 .status(format!("the job is in run {run}: give that as expected_run"))),
@@ -184,21 +193,28 @@ impl Services {
     }
 
     /// A job with its attempts, as it is now.
-    async fn whole_job(&self, id: JobId) -> Result<v1::Job, Status> {
+    async fn whole_job(&self, id: JobId, contacts: Contacts) -> Result<v1::Job, Status> {
         let job = self.job(id).await?;
-        self.complete(job).await
+        self.complete(job, contacts).await
     }
 
     /// A job with its attempts.
-    async fn complete(&self, job: Job) -> Result<v1::Job, Status> {
+    async fn complete(&self, job: Job, contacts: Contacts) -> Result<v1::Job, Status> {
         let id = job.id;
         let attempts = self.store.find_attempts(id).await.map_err(|error| status::store(&error))?;
         let turn = self.turn(&job).await;
-        Ok(convert::job(job, Some(attempts), turn, self.control.policy()))
+        Ok(convert::job(job, Some(attempts), turn, self.control.policy(), contacts))
     }
 
     /// Sends the job at every change until it is final, or says why it stops before.
-    async fn follow(&self, id: JobId, first: v1::Job, deadline: Option<Instant>, updates: Updates) {
+    async fn follow(
+        &self,
+        id: JobId,
+        first: v1::Job,
+        contacts: Contacts,
+        deadline: Option<Instant>,
+        updates: Updates,
+    ) {
         let began = Instant::now();
         let mut interest = self.watch.interest(id);
         let mut sent = first.revision;
@@ -207,7 +223,7 @@ impl Services {
         }
         loop {
             // The first view was read before interest was registered: look again at once.
-            match self.whole_job(id).await {
+            match self.whole_job(id, contacts).await {
                 Ok(job) => {
                     let last = is_final(&job);
                     if job.revision > sent {

@@ -22,8 +22,6 @@ pub(super) struct Method {
     pub(super) name: String,
     /// Who may call it.
     pub(super) rule: Rule,
-    /// Whether its answer is a stream.
-    pub(super) streams: bool,
 }
 
 /// Who may call a method.
@@ -72,7 +70,7 @@ fn methods(descriptors: &[u8]) -> Vec<Method> {
         let of_service = |service: &prost_types::ServiceDescriptorProto| -> Vec<Method> {
             let of_method = |method: &prost_types::MethodDescriptorProto| {
                 let name = format!("{package}.{}/{}", service.name(), method.name());
-                Method { rule: rule(&name), name, streams: method.server_streaming() }
+                Method { rule: rule(&name), name }
             };
             service.method.iter().map(of_method).collect()
         };

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use tonic::{Request, Status};
 
 use super::{
+    contacts::Contacts,
     fields::Fields,
-    stand_ins::{Contacts, Denial, Denials},
     status::{self, ErrorReason},
 };
 use crate::{
@@ -26,7 +26,6 @@ pub(super) struct Permit {
     /// What the method asks for; nothing where it is none of ours.
     scope: Option<Scope>,
     method: &'static str,
-    denials: Denials,
 }
 
 impl Permit {
@@ -37,9 +36,8 @@ impl Permit {
         grants: Grants,
         scope: Option<Scope>,
         method: &'static str,
-        denials: Denials,
     ) -> Self {
-        Self { caller, acting_for, policy, grants, scope, method, denials }
+        Self { caller, acting_for, policy, grants, scope, method }
     }
 
     /// The permit of a request. Without the gate there is none, and nothing is answered.
@@ -156,18 +154,16 @@ impl Permit {
         }
     }
 
-    /// Refuses, in the same words whether it is there or not, and has it recorded.
+    /// Refuses, in the same words whether it is there or not.
     pub(super) fn refused(&self, environment: Option<EnvironmentId>) -> Status {
-        let reason = ErrorReason::PermissionMissing;
-        self.denials.tell(Denial {
-            who: self.caller.as_str().to_owned(),
-            method: self.method,
-            reason: reason.name(),
-            environment,
-            policy: Arc::from(self.policy.version()),
-            trace_id: telemetry::trace_id(),
-        });
-        reason.status(match self.scope {
+        tracing::info!(
+            caller = self.caller.as_str(),
+            rpc.method = self.method,
+            environment.id = environment.map(tracing::field::display),
+            policy.version = self.policy.version(),
+            "not permitted"
+        );
+        ErrorReason::PermissionMissing.status(match self.scope {
             Some(scope) => format!(
                 "it is not there, or the caller may not: this takes the scope `{scope}` in its environment"
             ),

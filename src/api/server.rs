@@ -28,13 +28,8 @@ use tonic_health::server::HealthReporter;
 use tower::{Service, ServiceExt};
 
 use super::{
-    Admission, Services,
-    deadline::DeadlineLayer,
-    gate::Gate,
-    measure::MeasureLayer,
-    normalise::NormaliseLayer,
-    stand_ins::{Calls, Denials, Streams},
-    status::ErrorReason,
+    Admission, Services, deadline::DeadlineLayer, gate::Gate, measure::MeasureLayer,
+    normalise::NormaliseLayer, status::ErrorReason,
 };
 use crate::proto::{self, v1};
 
@@ -130,13 +125,7 @@ impl Server {
     pub async fn run(self, listener: TcpListener, shutdown: CancellationToken) {
         let limit = Limit {
             open: self.open,
-            inner: Gate::new(
-                self.routes.prepare(),
-                self.admission,
-                Calls::default(),
-                Streams::default(),
-                Denials::default(),
-            ),
+            inner: Gate::new(self.routes.prepare(), self.admission),
             calls: Arc::new(Semaphore::new(self.options.concurrent_calls)),
         };
         let service = tonic_web::GrpcWebLayer::new();

@@ -335,21 +335,6 @@ pub(super) fn upstream(reason: Reason, sentence: impl fmt::Display, job: JobId) 
     reason.with(sentence, ErrorDetails::with_error_info(reason.name(), DOMAIN, more))
 }
 
-/// The caller makes more calls than it may.
-pub(super) fn rate_limited(per_second: Option<u32>, again: Duration) -> Status {
-    let most = per_second.map(|most| format!(" than {most}/s")).unwrap_or_default();
-    let sentence =
-        format!("the caller makes more calls{most}: try again after RetryInfo, and call less often");
-    ErrorReason::CallerRateLimited.waiting(sentence, again)
-}
-
-/// The caller has as many streams open as it may.
-pub(super) fn too_many_streams(at_most: Option<u32>) -> Status {
-    let most = at_most.map(|most| format!(" of {most}")).unwrap_or_default();
-    ErrorReason::StreamLimit
-        .status(format!("the caller has all{most} streams open that it may: end one first"))
-}
-
 pub(super) fn draining() -> Status {
     ErrorReason::Draining.status("this replica stops: try again, another will answer")
 }

@@ -49,7 +49,9 @@ impl Services {
         match (job.state, &job.snapshot) {
             (State::Succeeded, Some(list)) => {
                 let devices = Devices::of(list).unwrap_or_default();
-                let shown = |(device, snapshot)| convert::device(&DeviceRef { device, ..every }, &snapshot);
+                let contacts = permit.contacts(every.environment);
+                let shown =
+                    |(device, snapshot)| convert::device(&DeviceRef { device, ..every }, &snapshot, contacts);
                 let devices = devices.into_iter().map(shown).collect();
                 Ok(Response::new(v1::ListUserDevicesResponse { devices }))
             }

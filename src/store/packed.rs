@@ -9,7 +9,7 @@ use crate::device::DeviceRef;
 const PLAIN: u8 = 0;
 /// The first byte: LZ4 against [`likeness`] of the job's device, after the length of the JSON (four bytes).
 const LIKE_A_DEVICE: u8 = 1;
-/// Nothing that was stored is larger: PingOne's answers over 1 MiB are refused. Guards against a damaged length.
+/// Nothing that was stored is larger: PingOne's answers over 512 KiB are refused. Guards against a damaged length.
 const LARGEST: usize = 4 * 1024 * 1024;
 
 /// `raw`, an answer about `device`, for the store.

@@ -19,6 +19,7 @@ mod documents;
 mod environments;
 mod fairness;
 mod harness;
+mod hostile;
 mod idempotency;
 mod layers;
 mod limits;

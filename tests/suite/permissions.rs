@@ -25,7 +25,7 @@ use crate::{
     harness::{
         Result,
         issuer::Issuer,
-        service::{ENVIRONMENT, Variant, World, request_without_wait, some_device, wire},
+        service::{ENVIRONMENT, Variant, World, request, request_without_wait, some_device, wire},
     },
     unblock::reason,
 };
@@ -483,5 +483,28 @@ async fn health_is_for_anybody_and_reflection_is_not() -> Result<()> {
     assert_eq!(refused, (Code::Unauthenticated, "CREDENTIALS_MISSING".to_owned()));
     let known = guarded.call(&rpc, Some(&guarded.token(Who::Only(Scope::Read))), Bytes::new()).await?;
     assert!(known.as_ref().is_none_or(|status| reason(status) != "PERMISSION_MISSING"), "{known:?}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn contacts_are_masked_for_whoever_may_not_see_them() -> Result<()> {
+    let guarded = Guarded::start().await?;
+    let device = wire(&some_device()?);
+    let seen = async |who: Who| -> Result<v1::Device> {
+        let mut request = Request::new(v1::GetDeviceRequest { device_ref: Some(device.clone()) });
+        let token = format!("Bearer {}", guarded.token(who));
+        request.metadata_mut().insert("authorization", token.parse()?);
+        let answer = guarded.world.service.devices.clone().get_device(request).await?.into_inner();
+        Ok(answer.device.ok_or("no device")?)
+    };
+    let mut unblock = Request::new(request(device.clone()));
+    unblock.metadata_mut().insert("authorization", format!("Bearer {}", guarded.token(Who::Root)).parse()?);
+    guarded.world.service.devices.clone().unblock(unblock).await?;
+
+    let (shown, masked) = (seen(Who::Root).await?, seen(Who::AllBut(Scope::Contacts)).await?);
+    assert!(shown.phone.len() >= 8 && !shown.phone.contains('*'), "{}", shown.phone);
+    assert!(masked.phone.contains('*') && masked.phone != shown.phone, "{}", masked.phone);
+    assert!(!format!("{masked:?}").contains(&shown.phone), "it stands somewhere in the raw answer");
+    assert_eq!(masked.block_status, shown.block_status);
     Ok(())
 }

@@ -132,7 +132,7 @@ fn each_mistake_is_told_with_its_line_and_what_to_do() {
             Some(5),
             "it lacks bulk",
         ),
-        (after_a_right_caller("bounds = 1"), Some(4), "there is no key"),
+        (after_a_right_caller("bounds = 1"), Some(4), "a number stands where a table belongs"),
         (
             after_a_right_caller("[bounds]\nunblocks_per_device = 3"),
             Some(5),
