@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     api::{self, Server, Services},
-    auth::Policy,
+    auth::{Authenticator, Policy},
     device::EnvironmentId,
     engine::{self, Engine, Routes},
     reload::{ReloadError, Reloader},
@@ -76,6 +76,7 @@ pub struct App {
     server: Server,
     readiness: Readiness,
     levels: Option<Levels>,
+    authenticator: Authenticator,
     policy_reader: Option<Reloader<Policy>>,
     draining: CancellationToken,
 }
@@ -126,6 +127,7 @@ impl App {
         let readiness = Readiness::default();
         let services =
             Services { submitter, control, store: store.clone(), watch, draining: draining.clone() };
+        let authenticator = settings.admission.authenticator.clone();
         let server = Server::new(services, settings.api, settings.admission, readiness.gate()).await?;
         Ok(Self {
             store,
@@ -137,6 +139,7 @@ impl App {
             readiness,
             levels: None,
             policy_reader: settings.policy_reader,
+            authenticator,
             draining,
         })
     }
@@ -162,6 +165,7 @@ impl App {
         let _stop_helpers = stopped.clone().drop_guard();
         let admin = admin::run(listeners.admin, self.readiness.clone(), self.levels, stopped.clone());
         let admin = tokio::spawn(admin);
+        tokio::spawn(self.authenticator.run(stopped.clone()));
         if let Some(reader) = self.policy_reader {
             tokio::spawn(reader.run(stopped.clone()));
         }

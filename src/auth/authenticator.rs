@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use tokio_util::sync::CancellationToken;
+
 use super::{Peer, TokenError, Tokens, token::Kind};
 use crate::job::Caller;
 
@@ -73,6 +75,13 @@ impl Authenticator {
     #[must_use]
     pub const fn is_on(&self) -> bool {
         self.tokens.is_some() || self.certificates
+    }
+
+    /// Keeps the issuers' keys fresh until `stopped`: one that an issuer takes back verifies nothing for long.
+    pub async fn run(self, stopped: CancellationToken) {
+        if let Some(tokens) = self.tokens {
+            tokens.run(stopped).await;
+        }
     }
 
     /// Who calls. A token says more than the connection it comes over: behind a proxy that is the proxy's.

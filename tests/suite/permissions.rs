@@ -30,6 +30,7 @@ use crate::{
     unblock::reason,
 };
 
+const PATIENCE: std::time::Duration = std::time::Duration::from_secs(40);
 /// An environment that the callers of these tests have nothing to do with, or nothing else.
 const ELSEWHERE: &str = "11111111-2222-4333-8444-555555555555";
 
@@ -232,6 +233,12 @@ struct Guarded {
 
 impl Guarded {
     async fn start() -> Result<Self> {
+        let mut guarded = Self::start_empty().await?;
+        guarded.fill().await?;
+        Ok(guarded)
+    }
+
+    async fn start_empty() -> Result<Self> {
         let issuer = Issuer::start().await?;
         let tokens = Tokens::new(vec![issuer.trusted()])?;
         let admission = Admission {
@@ -241,7 +248,7 @@ impl Guarded {
         let variant = Variant { admission, ..Variant::default() };
         let world = World::with(variant, simulator::Settings::default()).await?;
         let channel = Channel::from_shared(format!("http://{}", world.service.address))?.connect().await?;
-        let mut guarded = Self {
+        Ok(Self {
             world,
             issuer,
             channel,
@@ -250,9 +257,7 @@ impl Guarded {
                 job: String::new(),
                 batch: "the batch".to_owned(),
             },
-        };
-        guarded.fill().await?;
-        Ok(guarded)
+        })
     }
 
     /// A job and a batch.
@@ -506,5 +511,13 @@ async fn contacts_are_masked_for_whoever_may_not_see_them() -> Result<()> {
     assert!(masked.phone.contains('*') && masked.phone != shown.phone, "{}", masked.phone);
     assert!(!format!("{masked:?}").contains(&shown.phone), "it stands somewhere in the raw answer");
     assert_eq!(masked.block_status, shown.block_status);
+    Ok(())
+}
+
+#[tokio::test]
+async fn keys_are_fetched_before_anybody_calls() -> Result<()> {
+    let guarded = Guarded::start_empty().await?;
+    // A fetch that nobody asked for: this waits until there is one.
+    tokio::time::timeout(PATIENCE, guarded.issuer.asked(1)).await?;
     Ok(())
 }
