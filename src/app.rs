@@ -4,6 +4,7 @@ mod admin;
 mod assemble;
 mod log;
 mod readiness;
+mod reloads;
 
 use std::{collections::HashSet, sync::Arc, time::Duration};
 
@@ -19,8 +20,9 @@ use crate::{
     watch::Watch,
 };
 
-pub use assemble::{access, routes};
+pub use assemble::{access, routes, store};
 pub use readiness::Readiness;
+pub use reloads::Reloads;
 
 /// What the server is made of.
 #[derive(Debug)]
@@ -35,6 +37,8 @@ pub struct Settings {
     pub engine: engine::Settings,
     /// What the gRPC port is like.
     pub api: api::Options,
+    /// What is read anew while it runs.
+    pub reloads: Reloads,
 }
 
 /// Why the server could not start, or not go on.
@@ -46,6 +50,9 @@ pub enum AppError {
     /// A credential no client can be made of.
     #[error(transparent)]
     PingOne(#[from] crate::pingone::PingOneError),
+    /// A file of which nothing can be made.
+    #[error(transparent)]
+    Reload(#[from] crate::reload::ReloadError),
     /// The compiled contract is damaged.
     #[error("the contract for reflection is damaged: {0}")]
     Reflection(#[from] tonic_reflection::server::Error),
@@ -61,6 +68,7 @@ pub struct App {
     engine: Engine,
     server: Server,
     readiness: Readiness,
+    reloads: Reloads,
     levels: Option<Levels>,
     draining: CancellationToken,
 }
@@ -94,7 +102,7 @@ impl App {
     /// # Errors
     /// [`AppError`] when a setting cannot be used.
     pub async fn build(settings: Settings) -> Result<Self, AppError> {
-        let store = Store::new(&settings.access)?;
+        let (store, reloads) = settings.reloads.applied_to(Store::new(&settings.access)?);
         let connections = store.clone();
         metrics().postgres.watch_connections(move || connections.connections());
         let (role, grace) = (settings.engine.role, settings.engine.grace);
@@ -110,7 +118,18 @@ impl App {
         let services =
             Services { submitter, control, store: store.clone(), watch, draining: draining.clone() };
         let server = Server::new(services, settings.api, readiness.gate()).await?;
-        Ok(Self { store, preparation, role, grace, engine, server, readiness, levels: None, draining })
+        Ok(Self {
+            store,
+            preparation,
+            role,
+            grace,
+            engine,
+            server,
+            readiness,
+            reloads,
+            levels: None,
+            draining,
+        })
     }
 
     /// Whether calls are answered, and why not.
@@ -134,6 +153,7 @@ impl App {
         let _stop_helpers = stopped.clone().drop_guard();
         let admin = admin::run(listeners.admin, self.readiness.clone(), self.levels, stopped.clone());
         let admin = tokio::spawn(admin);
+        let _reloading = self.reloads.run(&stopped);
         let health = self.server.health();
         let close_connections = CancellationToken::new();
         let answering = self

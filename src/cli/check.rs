@@ -7,7 +7,7 @@ use super::{error::Error, exit::Exit, screen::Screen};
 use crate::{
     app,
     config::{Config, ServeArgs},
-    store::{Store, StoreError},
+    store::{Store, StoreError, Wrapped},
 };
 
 /// Reads the configuration, reaches Postgres and PingOne's token endpoint, and says plainly what is wrong
@@ -29,6 +29,7 @@ impl Check {
         let config = Config::load(&self.settings, |name| std::env::var_os(name))?;
         let mut findings = vec![Finding { what: "configuration".to_owned(), wrong: None }];
         findings.push(Finding { what: "Postgres".to_owned(), wrong: database(&config).await.err() });
+        findings.extend(snapshot_keys(&config).await);
         let routes = app::routes(&config.pingone).map_err(Error::failed)?;
         if let Some(route) = &routes.default {
             let refused = route.client.check_credential().await.err();
@@ -63,6 +64,18 @@ impl Finding {
             Some(wrong) => screen.print(&format!("WRONG   {}: {wrong}", self.what)),
         }
     }
+}
+
+/// One finding for each key that something stored is wrapped by. Nothing where nothing is, or Postgres cannot say, which is told above.
+async fn snapshot_keys(config: &Config) -> Vec<Finding> {
+    let Ok(store) = app::store(&config.database) else { return Vec::new() };
+    let wrapped = store.find_wrapped().await.unwrap_or_default();
+    store.close().await;
+    let finding = |one: Wrapped| Finding {
+        what: format!("snapshot key {}, which wraps {} data keys", one.name, one.data_keys),
+        wrong: one.wrong,
+    };
+    wrapped.into_iter().map(finding).collect()
 }
 
 async fn database(config: &Config) -> Result<(), String> {

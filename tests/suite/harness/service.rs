@@ -4,7 +4,7 @@ use std::{collections::HashMap, net::SocketAddr, sync::Arc, time::Duration};
 
 use pingone_unblock::{
     api,
-    app::{App, Listeners, Settings},
+    app::{App, Listeners, Reloads, Settings},
     device::{DeviceId, DeviceRef, EnvironmentId, UserId},
     engine::{self, Limits, QueueLimits, Route, Routes},
     job::RetryPolicy,
@@ -150,6 +150,7 @@ impl Service {
                 ..engine::Settings::new(variant.role, routes)
             },
             api: api::Options { concurrent_calls: 1024, reflection: true },
+            reloads: Reloads::default(),
         };
         let app = App::build(settings).await?;
         let readiness = app.readiness();
