@@ -5,6 +5,7 @@ mod assemble;
 mod log;
 mod policy;
 mod readiness;
+mod reloads;
 
 use std::{collections::HashSet, sync::Arc, time::Duration};
 
@@ -13,18 +14,19 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     api::{self, Server, Services},
-    auth::{Authenticator, Policy},
+    auth::Authenticator,
     device::EnvironmentId,
     engine::{self, Engine, Routes},
-    reload::{ReloadError, Reloader},
+    reload::ReloadError,
     store::{Access, Role, Store, StoreError},
     telemetry::{Levels, metrics},
     watch::Watch,
 };
 
-pub use assemble::{access, routes};
+pub use assemble::{access, routes, store};
 pub use policy::policy;
 pub use readiness::Readiness;
+pub use reloads::Reloads;
 
 /// What the server is made of.
 #[derive(Debug)]
@@ -41,8 +43,8 @@ pub struct Settings {
     pub api: api::Options,
     /// Who is let in.
     pub admission: api::Admission,
-    /// Reads the policy anew, where it is in a file.
-    pub policy_reader: Option<Reloader<Policy>>,
+    /// What is read anew while it runs.
+    pub reloads: Reloads,
 }
 
 /// Why the server could not start, or not go on.
@@ -54,7 +56,7 @@ pub enum AppError {
     /// A credential no client can be made of.
     #[error(transparent)]
     PingOne(#[from] crate::pingone::PingOneError),
-    /// A file that was right a moment ago, when the configuration was read.
+    /// A file of which nothing can be made.
     #[error(transparent)]
     Reload(#[from] ReloadError),
     /// Issuers that no tokens can be verified of.
@@ -75,9 +77,9 @@ pub struct App {
     engine: Engine,
     server: Server,
     readiness: Readiness,
+    reloads: Reloads,
     levels: Option<Levels>,
     authenticator: Authenticator,
-    policy_reader: Option<Reloader<Policy>>,
     draining: CancellationToken,
 }
 
@@ -110,7 +112,7 @@ impl App {
     /// # Errors
     /// [`AppError`] when a setting cannot be used.
     pub async fn build(settings: Settings) -> Result<Self, AppError> {
-        let store = Store::new(&settings.access)?;
+        let (store, reloads) = settings.reloads.applied_to(Store::new(&settings.access)?);
         let connections = store.clone();
         metrics().postgres.watch_connections(move || connections.connections());
         let policy = settings.admission.policy.clone();
@@ -137,8 +139,8 @@ impl App {
             engine,
             server,
             readiness,
+            reloads,
             levels: None,
-            policy_reader: settings.policy_reader,
             authenticator,
             draining,
         })
@@ -165,10 +167,8 @@ impl App {
         let _stop_helpers = stopped.clone().drop_guard();
         let admin = admin::run(listeners.admin, self.readiness.clone(), self.levels, stopped.clone());
         let admin = tokio::spawn(admin);
+        let _reloading = self.reloads.run(&stopped);
         tokio::spawn(self.authenticator.run(stopped.clone()));
-        if let Some(reader) = self.policy_reader {
-            tokio::spawn(reader.run(stopped.clone()));
-        }
         let health = self.server.health();
         let close_connections = CancellationToken::new();
         let answering = self

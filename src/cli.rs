@@ -19,6 +19,7 @@ mod follow;
 mod health;
 mod job;
 mod json;
+mod keys;
 mod migrate;
 mod outcome;
 mod policy;
@@ -63,6 +64,8 @@ enum Command {
     Serve(serve::Serve),
     Migrate(migrate::Migrate),
     Check(check::Check),
+    #[command(subcommand)]
+    Keys(keys::Keys),
     Unblock(unblock::Unblock),
     Bulk(bulk::Bulk),
     #[command(subcommand)]
@@ -121,6 +124,7 @@ impl Command {
             Self::Serve(serve) => serve.run(screen).await,
             Self::Migrate(migrate) => migrate.run(screen).await,
             Self::Check(check) => check.run(screen).await,
+            Self::Keys(keys) => keys.run(screen).await,
             Self::Unblock(unblock) => unblock.run(screen).await,
             Self::Bulk(bulk) => bulk.run(screen).await,
             Self::Batch(batch) => batch.run(screen).await,

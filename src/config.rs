@@ -22,7 +22,12 @@ use std::{ffi::OsString, net::SocketAddr, path::PathBuf, time::Duration};
 
 use secrecy::{ExposeSecret as _, SecretString};
 
-use crate::{auth::Issuer, job::RetryPolicy, store::Role, telemetry};
+use crate::{
+    auth::Issuer,
+    job::RetryPolicy,
+    store::{Role, SnapshotKeys},
+    telemetry,
+};
 
 pub use args::{CONFIG_VARIABLE, ServeArgs};
 pub use mistake::{ConfigError, Mistake, Origin};
@@ -83,10 +88,14 @@ pub struct Database {
     pub url: SecretString,
     /// The URL for LISTEN and migrations, past any pooler.
     pub direct_url: SecretString,
+    /// The files that hold the two, where files do: read anew when they change.
+    pub url_files: [Option<PathBuf>; 2],
     /// Whether `url` leads to a transaction pooler.
     pub pooled: bool,
     /// Connections at most: 1 to 1000.
     pub connections: u32,
+    /// What answers are encrypted with: the text of [`SnapshotKeys`], and its file, where one holds it.
+    pub snapshot_keys: Option<(SecretString, Option<PathBuf>)>,
 }
 
 const ROLES: &[(&str, Role)] = &[("all", Role::All), ("api", Role::Api), ("worker", Role::Worker)];
@@ -173,12 +182,25 @@ fn database(reader: &mut Reader<'_>) -> Option<Database> {
     if given.is_none() {
         reader.missing("database_url", "jobs are kept in Postgres");
     }
+    let file = given.as_ref().and_then(reader::Given::file);
     let url = given.and_then(|given| database_url(reader, &given));
     let direct = reader.given("direct_database_url");
+    let direct_file = direct.as_ref().map_or_else(|| file.clone(), reader::Given::file);
     let direct_url = direct.map_or_else(|| url.clone(), |given| database_url(reader, &given));
     let pooled = reader.read("database_pooled", truth);
     let connections = reader.read("database_connections", count(2..=1000));
-    Some(Database { url: url?, direct_url: direct_url?, pooled: pooled?, connections: connections? })
+    let snapshot_keys = match reader.given("snapshot_keys") {
+        Some(given) => Some((snapshot_keys(reader, &given)?, given.file())),
+        None => None,
+    };
+    Some(Database {
+        url: url?,
+        direct_url: direct_url?,
+        url_files: [file, direct_file],
+        pooled: pooled?,
+        connections: connections?,
+        snapshot_keys,
+    })
 }
 
 fn database_url(reader: &mut Reader<'_>, given: &reader::Given) -> Option<SecretString> {
@@ -193,6 +215,15 @@ fn database_url(reader: &mut Reader<'_>, given: &reader::Given) -> Option<Secret
         );
     }
     Some(url)
+}
+
+fn snapshot_keys(reader: &mut Reader<'_>, given: &reader::Given) -> Option<SecretString> {
+    let text = reader.secret(given)?;
+    let Err(error) = SnapshotKeys::parse(text.expose_secret()) else { return Some(text) };
+    let sentence = error.to_string();
+    let (what, remedy) = sentence.split_once("; ").unwrap_or((&sentence, "give each key a name of its own"));
+    reader.mistake(given.origin.clone(), Wrong(what.to_owned(), remedy.to_owned()));
+    None
 }
 
 fn addresses(reader: &mut Reader<'_>, known: bool) -> Option<(SocketAddr, SocketAddr, bool)> {

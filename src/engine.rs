@@ -28,6 +28,7 @@ mod publish;
 mod rehearsal;
 mod retention;
 mod robin;
+mod rotate;
 mod routes;
 mod schedule;
 mod send;
@@ -263,6 +264,9 @@ impl Engine {
             helpers.spawn(keep::run(Arc::clone(&core)));
             helpers.spawn(licence::run(Arc::clone(&core)));
             helpers.spawn(publish::run(Arc::clone(&core)));
+            for client in core.routes.clients() {
+                helpers.spawn(rotate::follow(Arc::clone(&core), client));
+            }
         }
         let scheduling = self.role.sends().then(|| tokio::spawn(schedule::run(Arc::clone(&core))));
         let submitting = tokio::spawn(submit::run(Arc::clone(&core), self.submissions));

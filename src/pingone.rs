@@ -17,17 +17,18 @@ use reqwest::{
     header::{ACCEPT, AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HeaderName, HeaderValue},
     redirect::Policy,
 };
-use secrecy::ExposeSecret as _;
+use secrecy::SecretString;
 use time::OffsetDateTime;
 use tokio::time::Instant;
 
 use crate::{
     device::{DeviceRef, EnvironmentId, Snapshot, UserId},
-    job::{Failure, JobId},
+    job::{Failure, JobId, Reason, RetryHint},
+    reload::Current,
     telemetry::{TracePoint, metrics::Request, spans},
 };
 
-use answer::{Call, classify, lost};
+use answer::{Call, classify, failure, lost};
 use exchange::{Lost, Response, exchange};
 use token::{Tokens, Worker, bearer};
 
@@ -56,6 +57,7 @@ struct Inner {
     kinds: Kinds,
     api: ApiPath,
     credential: Bearer,
+    secret: Current<SecretString>,
     attempt_deadline: Duration,
 }
 
@@ -80,7 +82,7 @@ impl Kinds {
 }
 
 enum Bearer {
-    Fixed(HeaderValue),
+    Fixed(Current<SecretString>),
     Granted(Tokens),
 }
 
@@ -118,15 +120,19 @@ impl Client {
     /// # Errors
     /// [`PingOneError`] for settings no client can be made of.
     pub fn new(settings: Settings) -> Result<Self, PingOneError> {
-        let Settings { api, credential, attempt_deadline, connect_timeout, idle_connections } = settings;
+        let Settings { api, credential, secret, attempt_deadline, connect_timeout, idle_connections } =
+            settings;
         if connect_timeout.is_zero() || connect_timeout > attempt_deadline {
             return Err(PingOneError::Deadlines);
         }
         let http = http_client(connect_timeout, idle_connections).map_err(PingOneError::Tls)?;
+        let accepted = credential.accepts(credential.secret());
+        let secret = secret.unwrap_or_else(|| Current::fixed(credential.secret().clone()));
         let credential = match credential {
-            Credential::AccessToken(token) => Bearer::Fixed(bearer(&token).ok_or(PingOneError::AccessToken)?),
-            Credential::ClientSecret { auth, environment, client_id, client_secret, method } => {
-                if client_id.is_empty() || client_secret.expose_secret().is_empty() {
+            Credential::AccessToken(_) if !accepted => return Err(PingOneError::AccessToken),
+            Credential::AccessToken(_) => Bearer::Fixed(secret.clone()),
+            Credential::ClientSecret { auth, environment, client_id, method, .. } => {
+                if client_id.is_empty() || !accepted {
                     return Err(PingOneError::EmptyCredential);
                 }
                 let endpoint = auth.token_endpoint(environment);
@@ -140,14 +146,14 @@ impl Client {
                     kind,
                     endpoint,
                     client_id,
-                    client_secret,
+                    client_secret: secret.clone(),
                     method,
                     deadline,
                 }))
             }
         };
         let kinds = Kinds::new(&api);
-        Ok(Self(Arc::new(Inner { http, kinds, api, credential, attempt_deadline })))
+        Ok(Self(Arc::new(Inner { http, kinds, api, credential, secret, attempt_deadline })))
     }
 
     /// How long an attempt may take with everything in it.
@@ -205,6 +211,19 @@ impl Client {
         }
     }
 
+    /// The secret or the token, to wait for its change: then [`Client::check_credential`] gets a fresh token by it. One that was
+    /// granted before serves until its end.
+    #[must_use]
+    pub fn secret(&self) -> Current<SecretString> {
+        self.0.secret.clone()
+    }
+
+    /// Whether both share connections and token.
+    #[must_use]
+    pub fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+
     async fn attempt(&self, call: Call, device: &DeviceRef, job: JobId, origin: &Origin<'_>) -> Answer {
         let deadline = Instant::now() + self.0.attempt_deadline;
         let send = |bearer, again| {
@@ -212,7 +231,17 @@ impl Client {
             self.send(call, device, job, origin, bearer, deadline)
         };
         let tokens = match &self.0.credential {
-            Bearer::Fixed(bearer) => return Answer::of(call, device, send(bearer.clone(), 0).await, 1),
+            Bearer::Fixed(token) => {
+                let Some(bearer) = bearer(&token.get()) else {
+                    let message = "What stands in the place of an access token is none";
+                    return Answer::without_request(failure(
+                        Reason::CredentialRefused,
+                        RetryHint::Credential,
+                        message,
+                    ));
+                };
+                return Answer::of(call, device, send(bearer, 0).await, 1);
+            }
             Bearer::Granted(tokens) => tokens,
         };
         let token = match tokens.get(deadline).await {

@@ -19,6 +19,7 @@ mod read;
 mod retention;
 mod steer;
 mod submit;
+mod vault;
 
 use time::OffsetDateTime;
 use uuid::Uuid;
@@ -41,6 +42,7 @@ pub use read::{DeviceView, Progress};
 pub use retention::OldJobs;
 pub use steer::{Cancelled, Redrive, Redriven};
 pub use submit::{Recorded, Submission};
+pub use vault::{KeysError, SnapshotKeys, Wrapped};
 
 use crate::{
     job::{Failure, Reason, RetryHint},

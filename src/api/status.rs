@@ -310,6 +310,7 @@ pub(super) fn store(error: &StoreError) -> Status {
         }
         StoreError::Refused(_)
         | StoreError::Corrupt(_)
+        | StoreError::Sealed(_)
         | StoreError::Address(_)
         | StoreError::Migration(_)
         | StoreError::SchemaOlder { .. }

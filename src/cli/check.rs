@@ -10,7 +10,7 @@ use crate::{
     app,
     auth::Tokens,
     config::{Config, ServeArgs, policy_at},
-    store::{Store, StoreError},
+    store::{Store, StoreError, Wrapped},
 };
 
 /// Reads the configuration, reaches Postgres, PingOne's token endpoint and the issuers of callers' tokens, and says plainly what is
@@ -36,6 +36,7 @@ impl Check {
             findings.push(policy(file));
         }
         findings.push(Finding { what: "Postgres".to_owned(), wrong: database(&config).await.err() });
+        findings.extend(snapshot_keys(&config).await);
         let routes = app::routes(&config.pingone).map_err(Error::failed)?;
         if let Some(route) = &routes.default {
             let refused = route.client.check_credential().await.err();
@@ -83,6 +84,18 @@ fn policy(file: &Path) -> Finding {
         Ok(policy) => Finding { what: format!("policy {}", policy.version()), wrong: None },
         Err(error) => Finding { what: "policy".to_owned(), wrong: Some(error.to_string()) },
     }
+}
+
+/// One finding for each key that something stored is wrapped by. Nothing where nothing is, or Postgres cannot say, which is told above.
+async fn snapshot_keys(config: &Config) -> Vec<Finding> {
+    let Ok(store) = app::store(&config.database) else { return Vec::new() };
+    let wrapped = store.find_wrapped().await.unwrap_or_default();
+    store.close().await;
+    let finding = |one: Wrapped| Finding {
+        what: format!("snapshot key {}, which wraps {} data keys", one.name, one.data_keys),
+        wrong: one.wrong,
+    };
+    wrapped.into_iter().map(finding).collect()
 }
 
 async fn database(config: &Config) -> Result<(), String> {

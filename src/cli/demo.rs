@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 use super::{Cli, NAME, error::Error, exit::Exit, screen::Screen, signals};
 use crate::{
     api,
-    app::{App, AppError, Listeners, Settings},
+    app::{App, AppError, Listeners, Reloads, Settings},
     auth::Policy,
     device::EnvironmentId,
     engine::{self, Limits, Route, Routes},
@@ -164,7 +164,7 @@ fn settings(database: &str, pingone: SocketAddr) -> Result<Settings, anyhow::Err
         },
         api: api::Options { concurrent_calls: 1024, reflection: true },
         admission: api::Admission::off(Policy::open()),
-        policy_reader: None,
+        reloads: Reloads::default(),
     })
 }
 

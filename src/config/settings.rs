@@ -140,6 +140,8 @@ pub const SETTINGS: &[Setting] = &[
         "bulk jobs that may wait in one environment"),
     Setting::new("stale_after", "UNBLOCK_STALE_AFTER", Value("--stale-after", "DURATION"), Is("15m"),
         "from this age on, a job's device is read before the unblock is sent: it may have been blocked anew"),
+    Setting::new("snapshot_keys", "UNBLOCK_SNAPSHOT_KEYS", Flag::None, Words("not encrypted"),
+        "what PingOne's answers are encrypted with in the database: lines of `NAME:BASE64`, 32 random bytes each; the first encrypts, all decrypt").kept(Secrecy::Secret),
     Setting::new("pingone_region", "PINGONE_REGION", Value("--pingone-region", "REGION"), Words("`com`"),
         "com, eu, ca, asia, com.au or sg; instead of the API path"),
     Setting::new("pingone_api_path", "PINGONE_API_PATH", Value("--pingone-api-path", "URL"), Words("`https://api.pingone.com/v1`"),

@@ -69,6 +69,7 @@ impl Store {
         group: &[Succeeded],
     ) -> Result<HashMap<JobId, OffsetDateTime>, StoreError> {
         let _timed = timed("complete_succeeded");
+        let devices = self.packed(group).await?;
         let (lanes, ids) = keys(group, |entry| entry.claim.id);
         let ended = sqlx::query!(
             r#"
@@ -102,7 +103,7 @@ impl Store {
             &column(group, |entry| micros(entry.duration)),
             &column(group, |entry| stored_status(Some(entry.http_status)).unwrap_or_default()),
             &column(group, |entry| entry.correlation_id.clone()) as &[Option<String>],
-            &column(group, |entry| pack(&entry.device, entry.snapshot.raw())),
+            &devices,
             &column(group, |entry| entry.snapshot.at()),
             &column(group, |entry| entry.read),
             Uuid::now_v7(),
@@ -117,6 +118,13 @@ impl Store {
             self.record_late_successes(&late).await?;
         }
         Ok(ended)
+    }
+
+    /// The answers of `group` for the store, in their order.
+    pub(super) async fn packed(&self, group: &[Succeeded]) -> Result<Vec<Vec<u8>>, StoreError> {
+        let sealer = self.sealer().await?;
+        let packed = |entry: &Succeeded| pack(&sealer, &entry.device, entry.claim.id, entry.snapshot.raw());
+        group.iter().map(packed).collect()
     }
 
     async fn record_late_successes(&self, late: &[&Succeeded]) -> Result<(), StoreError> {
@@ -158,6 +166,7 @@ impl Store {
     /// [`StoreError`]: then nothing changed, or the answer was lost; they are sent as any other.
     pub async fn answer_others(&self, group: &[Succeeded]) -> Result<Vec<JobId>, StoreError> {
         let _timed = timed("answer_others");
+        let devices = self.packed(group).await?;
         let (lanes, ids) = keys(group, |entry| entry.claim.id);
         let answered = sqlx::query_scalar!(
             r#"
@@ -216,7 +225,7 @@ impl Store {
             &column(group, |entry| micros(entry.duration)),
             &column(group, |entry| stored_status(Some(entry.http_status)).unwrap_or_default()),
             &column(group, |entry| entry.correlation_id.clone()) as &[Option<String>],
-            &column(group, |entry| pack(&entry.device, entry.snapshot.raw())),
+            &devices,
             &column(group, |entry| entry.snapshot.at()),
             &column(group, |entry| entry.read),
             Uuid::now_v7(),

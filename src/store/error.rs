@@ -14,6 +14,9 @@ pub enum StoreError {
     /// A row that no version of this service writes.
     #[error("the database holds what it should not: {0}")]
     Corrupt(String),
+    /// What is encrypted cannot be read, or nothing can be encrypted, for want of the right snapshot key.
+    #[error("encrypted answers: {0}")]
+    Sealed(String),
     /// The address is no Postgres URL.
     #[error("the database URL cannot be used: {0}")]
     Address(Redacted),
@@ -56,6 +59,7 @@ impl telemetry::spans::Kind for StoreError {
             Self::Unavailable(_) => "unavailable",
             Self::Refused(_) => "refused",
             Self::Corrupt(_) => "corrupt",
+            Self::Sealed(_) => "sealed",
             Self::Address(_) => "address",
             Self::Migration(_) | Self::SchemaOlder { .. } | Self::SchemaNewer { .. } | Self::Lanes { .. } => {
                 "schema"

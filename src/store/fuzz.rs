@@ -6,16 +6,18 @@ use uuid::Uuid;
 use super::{
     EnvironmentsToken, JobFilter, PageToken,
     packed::{pack, unpack},
+    vault::{Opener, Sealer},
 };
 use crate::{
     batch::BatchNumber,
     device::{DeviceId, DeviceRef, EnvironmentId, UserId},
+    job::JobId,
 };
 
 /// Whatever stands in the column is an object or an error, and what is packed comes back as it was.
 pub(crate) fn packed(data: &[u8]) {
     let device = device(1);
-    if let Ok(raw) = unpack(&device, data) {
+    if let Ok(raw) = unpack(&Opener::default(), &device, job(), data) {
         comes_back(&device, &raw);
     }
     if let Ok(raw) = serde_json::from_slice(data) {
@@ -24,8 +26,13 @@ pub(crate) fn packed(data: &[u8]) {
 }
 
 fn comes_back(device: &DeviceRef, raw: &Map<String, Value>) {
-    let again = unpack(device, &pack(device, raw));
+    let packed = pack(&Sealer::default(), device, job(), raw).expect("nothing is encrypted");
+    let again = unpack(&Opener::default(), device, job(), &packed);
     assert!(again.as_ref().is_ok_and(|again| again == raw), "{raw:?} came back as {again:?}");
+}
+
+fn job() -> JobId {
+    JobId::from(Uuid::nil())
 }
 
 /// A token is read only as it was written, and only for the filters it was given out for.

@@ -11,7 +11,7 @@ use crate::{
     batch::{BatchNumber, Named},
     device::DeviceId,
     job::{JobId, Priority, Reason},
-    store::{Store, StoreError, Succeeded, column, micros, packed::pack, stored_count, stored_status},
+    store::{Store, StoreError, Succeeded, column, micros, stored_count, stored_status},
     telemetry::{metrics, metrics::timed},
 };
 
@@ -47,6 +47,7 @@ impl Store {
         let lane = lookup.claim.id.lane();
         let Some(number) = BatchNumber::of_flow(flow) else { return Ok(None) };
         let key = BatchKey { lane, number };
+        let device = self.packed(std::slice::from_ref(lookup)).await?.pop();
         let mut transaction = self.pool.begin().await?;
         let ended = sqlx::query_scalar!(
             r#"
@@ -68,7 +69,7 @@ impl Store {
             micros(lookup.duration),
             stored_status(Some(lookup.http_status)),
             lookup.correlation_id,
-            pack(&lookup.device, lookup.snapshot.raw()),
+            device,
             lookup.snapshot.at(),
         )
         .fetch_optional(&mut *transaction)

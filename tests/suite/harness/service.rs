@@ -4,7 +4,7 @@ use std::{collections::HashMap, net::SocketAddr, sync::Arc, time::Duration};
 
 use pingone_unblock::{
     api,
-    app::{App, Listeners, Settings},
+    app::{App, Listeners, Reloads, Settings},
     auth::Policy,
     device::{DeviceId, DeviceRef, EnvironmentId, UserId},
     engine::{self, Limits, QueueLimits, Route, Routes},
@@ -155,7 +155,7 @@ impl Service {
             },
             api: api::Options { concurrent_calls: 1024, reflection: true },
             admission: variant.admission,
-            policy_reader: None,
+            reloads: Reloads::default(),
         };
         let app = App::build(settings).await?;
         let readiness = app.readiness();
