@@ -88,3 +88,9 @@ begin
     execute format('revoke all on function %1$I.forget_audit from public', current_schema());
 end
 $outer$;
+
+-- The id of an event that a statement writes for a job: made of an id that is new with the statement, whose time it has, and of the
+-- job's, whose lane it has.
+create function audit_event_id(made uuid, job_id uuid) returns uuid
+language sql immutable parallel safe
+as 'select encode(substring(uuid_send(made) for 8) || substring(uuid_send(job_id) from 9), ''hex'')::uuid';

@@ -14,6 +14,7 @@ use crate::{
     api::{self, Server, Services},
     device::EnvironmentId,
     engine::{self, Engine, Routes},
+    job::{Actor, Caller},
     store::{Access, Role, Store, StoreError},
     telemetry::{Levels, metrics},
     watch::Watch,
@@ -215,11 +216,17 @@ impl Preparation {
         }
         store.check_schema().await?;
         if self.hold {
-            store.pause_everything("serve --hold", "held at the start: look at `job list` first").await?;
+            store.pause_everything(&operator(), "held at the start: look at `job list` first").await?;
             tracing::warn!("all sending is paused, on every replica, until `env resume --all`");
         }
         store.register_environments(&self.environments).await
     }
+}
+
+/// Whoever starts this process has it hold.
+fn operator() -> Actor {
+    let caller = Caller::named("serve --hold").unwrap_or_else(Caller::anonymous);
+    Actor { caller, ..Actor::anonymous() }
 }
 
 /// The environments that are configured by their ids.

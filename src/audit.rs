@@ -2,12 +2,14 @@
 
 mod personal;
 
+use std::{fmt, net::IpAddr, sync::Arc};
+
 use time::OffsetDateTime;
 use uuid::Uuid;
 
 use crate::{
-    device::Lane,
-    job::{JobId, State},
+    device::{EnvironmentId, Lane},
+    job::{Caller, JobId, State},
 };
 
 pub use personal::{Packed, Personal};
@@ -87,6 +89,41 @@ actions! {
     TrailRead = 17 "audit read",
     /// A person was erased.
     Erased = 18 "erased",
+}
+
+/// Who was refused something.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Who {
+    /// A caller that is known.
+    Caller(Caller),
+    /// Somebody who has not proven who it is, by its address.
+    Peer(IpAddr),
+}
+
+impl fmt::Display for Who {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Caller(caller) => f.write_str(caller.as_str()),
+            Self::Peer(address) => write!(f, "unauthenticated {address}"),
+        }
+    }
+}
+
+/// A call that was refused.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Denial {
+    /// Where, if that is known.
+    pub environment: Option<EnvironmentId>,
+    /// To whom.
+    pub who: Who,
+    /// What was called.
+    pub method: Arc<str>,
+    /// Why, by the name that the caller was told.
+    pub reason: &'static str,
+    /// By which version of the policy, where it came to that.
+    pub policy: Option<Arc<str>>,
+    /// The trace of the call, 32 hexadecimal digits, where there is one.
+    pub trace_id: Option<Arc<str>>,
 }
 
 /// A new id for an event of `lane`.

@@ -1,5 +1,6 @@
 //! All SQL, one statement per function, named by its verb. Knows the domain and nothing above it.
 
+mod audit;
 mod batch;
 mod claim;
 mod complete;
@@ -21,6 +22,7 @@ mod submit;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
+pub use audit::NOWHERE;
 pub use batch::{
     Appended, BatchFilter, BatchKey, Found, Opened, Place as TargetPlace, Published, RetryWish, TargetRow,
     Unfit,

@@ -23,6 +23,8 @@ pub enum Reload {
 #[derive(Debug)]
 pub struct Security {
     reloads: Counter<u64>,
+    trail_failures: Counter<u64>,
+    denials_dropped: Counter<u64>,
 }
 
 impl Security {
@@ -33,13 +35,35 @@ impl Security {
                 .with_unit("{reload}")
                 .with_description("Changed files, by what is made of them and whether it could be used")
                 .build(),
+            trail_failures: meter
+                .u64_counter("unblock.audit.failures")
+                .with_unit("{failure}")
+                .with_description("Statements that did nothing because the audit trail could not be written")
+                .build(),
+            denials_dropped: meter
+                .u64_counter("unblock.audit.dropped")
+                .with_unit("{call}")
+                .with_description("Refused calls that found no room in the audit trail")
+                .build(),
         };
+        security.trail_failures.add(0, &[]);
+        security.denials_dropped.add(0, &[]);
         for what in RELOADED {
             for outcome in [Reload::Taken, Reload::Refused] {
                 security.reloads.add(0, &labels(what, outcome));
             }
         }
         security
+    }
+
+    /// A statement did nothing because the trail could not be written.
+    pub fn trail_failed(&self) {
+        self.trail_failures.add(1, &[]);
+    }
+
+    /// So many refused calls are in no trail.
+    pub fn denials_dropped(&self, calls: u64) {
+        self.denials_dropped.add(calls, &[]);
     }
 
     /// A changed file of `what` was taken or refused.
