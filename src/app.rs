@@ -17,6 +17,7 @@ use crate::{
     auth::Authenticator,
     device::EnvironmentId,
     engine::{self, Engine, Routes},
+    job::{Actor, Caller},
     reload::ReloadError,
     store::{Access, Role, Store, StoreError},
     telemetry::{Levels, metrics},
@@ -250,11 +251,17 @@ impl Preparation {
         }
         store.check_schema().await?;
         if self.hold {
-            store.pause_everything("serve --hold", "held at the start: look at `job list` first").await?;
+            store.pause_everything(&operator(), "held at the start: look at `job list` first").await?;
             tracing::warn!("all sending is paused, on every replica, until `env resume --all`");
         }
         store.register_environments(&self.environments).await
     }
+}
+
+/// Whoever starts this process has it hold.
+fn operator() -> Actor {
+    let caller = Caller::named("serve --hold").unwrap_or_else(Caller::anonymous);
+    Actor { caller, ..Actor::anonymous() }
 }
 
 /// The environments that are configured by their ids.

@@ -16,6 +16,7 @@
 
 pub mod api;
 pub mod app;
+pub mod audit;
 pub mod auth;
 pub mod batch;
 pub mod cli;

@@ -1,5 +1,6 @@
 //! All SQL, one statement per function, named by its verb. Knows the domain and nothing above it.
 
+mod audit;
 mod batch;
 mod claim;
 mod complete;
@@ -24,6 +25,7 @@ mod vault;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
+pub use audit::NOWHERE;
 pub use batch::{
     Appended, BatchFilter, BatchKey, Found, Opened, Place as TargetPlace, Published, RetryWish, TargetRow,
     Unfit,

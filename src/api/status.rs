@@ -308,6 +308,10 @@ pub(super) fn store(error: &StoreError) -> Status {
             ErrorReason::StoreUnavailable
                 .status("the database is not available: try again with the same request_id")
         }
+        // It is in the log already, once a minute.
+        StoreError::Trail(_) => ErrorReason::StoreUnavailable.status(
+            "the audit trail cannot be written, so nothing was done: try again with the same request_id",
+        ),
         StoreError::Refused(_)
         | StoreError::Corrupt(_)
         | StoreError::Sealed(_)

@@ -82,10 +82,16 @@ impl Store {
                 delete from ready using given
                 where ready.lane = given.lane and ready.job_id = given.job_id
                   and ready.run = given.run and ready.attempt = given.attempt
-                returning given.*, ready.spared, ready.flow
+                returning given.*, ready.spared, ready.flow, ready.environment_id
             ), counted as (
                 insert into batch_delta (lane, number, delta_id, succeeded)
                 select lane, flow - flow % 2, $12, count(*) from gone where flow > 1 group by 1, 2
+            ), noted as (
+                insert into audit (lane, event_id, environment_id, job_id, run, attempts, action, outcome, http_status, caller,
+                                   correlation_id)
+                select lane, audit_event_id($12, job_id), environment_id, job_id, run, attempt - spared, 6, 3, http_status,
+                       'pingone-unblock', correlation_id
+                from gone
             ), ended as (
                 insert into outcome (lane, job_id, run, state, attempt, spared, started_at, duration_us, http_status,
                                      correlation_id, device, device_at, read)
@@ -204,10 +210,16 @@ impl Store {
             ), gone as (
                 delete from ready using others
                 where ready.lane = others.lane and ready.job_id = others.job_id
-                returning others.*, ready.run, ready.attempt, ready.spared, ready.flow
+                returning others.*, ready.run, ready.attempt, ready.spared, ready.flow, ready.environment_id
             ), counted as (
                 insert into batch_delta (lane, number, delta_id, succeeded)
                 select lane, flow - flow % 2, $13, count(*) from gone where flow > 1 group by 1, 2
+            ), noted as (
+                insert into audit (lane, event_id, environment_id, job_id, run, attempts, action, outcome, http_status, caller,
+                                   correlation_id)
+                select lane, audit_event_id($13, job_id), environment_id, job_id, run, attempt - spared, 6, 3, http_status,
+                       'pingone-unblock', correlation_id
+                from gone
             )
             insert into outcome (lane, job_id, run, state, attempt, spared, started_at, duration_us, http_status,
                                  correlation_id, device, device_at, read, answered_by)

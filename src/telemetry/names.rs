@@ -87,6 +87,8 @@ pub const INSTRUMENTS: &[&str] = &[
     "tokio.runtime.global_queue_depth",
     "tokio.runtime.workers",
     "unblock.attempts",
+    "unblock.audit.dropped",
+    "unblock.audit.failures",
     "unblock.batch.rows",
     "unblock.batches.open",
     "unblock.batches.paused",

@@ -52,6 +52,8 @@ pub struct Security {
     tokens: Counter<u64>,
     fetches: Counter<u64>,
     policy: PolicyInfo,
+    trail_failures: Counter<u64>,
+    denials_dropped: Counter<u64>,
 }
 
 type Look = Box<dyn Fn() -> String + Send + Sync>;
@@ -85,6 +87,16 @@ impl Security {
                 .with_description("How often an issuer was asked for its keys, by what came of it")
                 .build(),
             policy: PolicyInfo::default(),
+            trail_failures: meter
+                .u64_counter("unblock.audit.failures")
+                .with_unit("{failure}")
+                .with_description("Statements that did nothing because the audit trail could not be written")
+                .build(),
+            denials_dropped: meter
+                .u64_counter("unblock.audit.dropped")
+                .with_unit("{call}")
+                .with_description("Refused calls that found no room in the audit trail")
+                .build(),
         };
         security.policy.observe(meter);
         for outcome in TOKENS {
@@ -93,12 +105,24 @@ impl Security {
         for outcome in FETCHES {
             security.fetches.add(0, &[KeyValue::new(OUTCOME, outcome)]);
         }
+        security.trail_failures.add(0, &[]);
+        security.denials_dropped.add(0, &[]);
         for what in RELOADED {
             for outcome in [Reload::Taken, Reload::Refused] {
                 security.reloads.add(0, &labels(what, outcome));
             }
         }
         security
+    }
+
+    /// A statement did nothing because the trail could not be written.
+    pub fn trail_failed(&self) {
+        self.trail_failures.add(1, &[]);
+    }
+
+    /// So many refused calls are in no trail.
+    pub fn denials_dropped(&self, calls: u64) {
+        self.denials_dropped.add(calls, &[]);
     }
 
     /// A changed file of `what` was taken or refused.
