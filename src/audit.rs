@@ -1,5 +1,6 @@
 //! The audit trail: what an event says, and the bytes of it that a seal covers. Pure.
 
+mod chain;
 mod personal;
 
 use time::OffsetDateTime;
@@ -10,6 +11,7 @@ use crate::{
     job::{JobId, State},
 };
 
+pub use chain::{BEGINNING, Hash, Head, Seal, Unnamed, first_id, hash, millis_at, millis_of};
 pub use personal::{Packed, Personal};
 
 /// Who acts where nobody asked for it.

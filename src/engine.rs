@@ -30,6 +30,7 @@ mod retention;
 mod robin;
 mod routes;
 mod schedule;
+mod seal;
 mod send;
 mod stale;
 mod submit;
@@ -61,6 +62,7 @@ pub use batches::Upload;
 pub use control::Control;
 pub use rehearsal::Rehearsal;
 pub use routes::{Limits, Route, Routes};
+pub use seal::{Sealed, Sealer};
 pub use submit::{SubmitError, Submitted, Submitter};
 
 use board::Board;
@@ -261,6 +263,7 @@ impl Engine {
             helpers.spawn(look::watch_facts(Arc::clone(&core)));
             helpers.spawn(look::sweep(Arc::clone(&core)));
             helpers.spawn(keep::run(Arc::clone(&core)));
+            helpers.spawn(seal::run(Arc::clone(&core)));
             helpers.spawn(licence::run(Arc::clone(&core)));
             helpers.spawn(publish::run(Arc::clone(&core)));
         }

@@ -15,8 +15,10 @@ mod pause;
 mod publish;
 mod read;
 mod retention;
+mod seal;
 mod steer;
 mod submit;
+mod trail;
 
 use time::OffsetDateTime;
 use uuid::Uuid;
@@ -37,6 +39,7 @@ pub use list::{JobFilter, JobPage, PageToken};
 pub use pause::Pauses;
 pub use read::{DeviceView, Progress};
 pub use retention::OldJobs;
+pub use seal::{EventRange, NewEvents};
 pub use steer::{Cancelled, Redrive, Redriven};
 pub use submit::{Recorded, Submission};
 
