@@ -2,6 +2,7 @@
 
 mod chain;
 mod personal;
+mod verify;
 
 use time::OffsetDateTime;
 use uuid::Uuid;
@@ -13,6 +14,7 @@ use crate::{
 
 pub use chain::{BEGINNING, Hash, Head, Seal, Unnamed, first_id, hash, millis_at, millis_of};
 pub use personal::{Packed, Personal};
+pub use verify::{Chain, Finding, Kind, SETTLED_MS, Verdict};
 
 /// Who acts where nobody asked for it.
 pub const SERVICE: &str = "pingone-unblock";

@@ -3,6 +3,7 @@
 
 mod advice;
 mod args;
+mod audit;
 mod batch;
 mod bulk;
 mod check;
@@ -70,6 +71,8 @@ enum Command {
     Job(job::Job),
     #[command(subcommand)]
     Env(env::Env),
+    #[command(subcommand)]
+    Audit(audit::Audit),
     Status(status::Status),
     Simulate(simulate::Simulate),
     Health(health::Health),
@@ -122,6 +125,7 @@ impl Command {
             Self::Device(device) => device.run(screen).await,
             Self::Job(job) => job.run(screen).await,
             Self::Env(env) => env.run(screen).await,
+            Self::Audit(audit) => audit.run(screen).await,
             Self::Status(status) => status.run(screen).await,
             Self::Simulate(simulate) => simulate.run(screen).await,
             Self::Health(health) => health.run(screen).await,
