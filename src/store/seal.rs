@@ -163,10 +163,10 @@ impl Store {
             select a.lane, a.event_id, a.at, a.action, a.environment_id, a.job_id, a.trace_id, a.run, a.attempts, a.count,
                    a.outcome, a.http_status, a.caller, a.policy, a.batch_id, a.reason, a.detail, a.correlation_id,
                    a.personal_digest, a.personal, a.events
-            from unnest($2::uuid[]) as k (event_id)
-            join audit a on a.lane = $1 and a.event_id = k.event_id
+            from unnest($1::smallint[], $2::uuid[]) as k (lane, event_id)
+            join audit a on a.lane = k.lane and a.event_id = k.event_id
             "#,
-            lane.number(),
+            &column(ids, |_| lane.number()),
             ids,
         )
         .fetch_all(&self.pool)
