@@ -1,5 +1,6 @@
 //! gRPC: the contract's services on top of the engine, the store and the watch.
 
+mod audit_service;
 mod batch_results;
 mod batch_service;
 mod bulk;
