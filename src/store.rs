@@ -42,6 +42,7 @@ pub use retention::OldJobs;
 pub use seal::{EventRange, NewEvents};
 pub use steer::{Cancelled, Redrive, Redriven};
 pub use submit::{Recorded, Submission};
+pub use trail::{TrailFilter, TrailPage, TrailToken};
 
 use crate::{
     job::{Failure, Reason, RetryHint},

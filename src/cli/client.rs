@@ -17,8 +17,9 @@ use super::{
     screen::{Screen, printable},
 };
 use crate::proto::v1::{
-    audit_service_client::AuditServiceClient, batch_service_client::BatchServiceClient, device_service_client::DeviceServiceClient,
-    environment_service_client::EnvironmentServiceClient, job_service_client::JobServiceClient,
+    audit_service_client::AuditServiceClient, batch_service_client::BatchServiceClient,
+    device_service_client::DeviceServiceClient, environment_service_client::EnvironmentServiceClient,
+    job_service_client::JobServiceClient,
 };
 
 /// Until when something may take.
