@@ -1,7 +1,9 @@
 //! `audit`: proves that the audit trail is as it was sealed, and hands it out.
 
 mod database;
+mod export;
 mod head;
+mod ocsf;
 mod verify;
 
 use clap::Subcommand;
@@ -11,6 +13,7 @@ use super::{error::Error, exit::Exit, screen::Screen};
 /// Proves that the audit trail is as it was sealed, and hands it out
 #[derive(Debug, Subcommand)]
 pub(super) enum Audit {
+    Export(export::Export),
     Verify(verify::Verify),
     Head(head::Head),
 }
@@ -18,6 +21,7 @@ pub(super) enum Audit {
 impl Audit {
     pub(super) async fn run(self, screen: &Screen) -> Result<Exit, Error> {
         match self {
+            Self::Export(export) => export.run(screen).await,
             Self::Verify(verify) => verify.run(screen).await,
             Self::Head(head) => head.run(screen).await,
         }

@@ -2,6 +2,7 @@
 
 mod alerts;
 mod audit_chain;
+mod audit_export;
 mod audit_tampering;
 mod bulk_fair;
 mod bulk_faults;
