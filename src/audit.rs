@@ -213,8 +213,9 @@ impl Event {
         bytes.long(self.detail.as_deref().map(str::as_bytes));
         bytes.long(self.correlation.as_deref().map(str::as_bytes));
         bytes.long(self.personal_digest.as_deref());
-        let erased = self.erased.as_ref().map(|events| events.iter().flat_map(|id| *id.as_bytes()).collect());
-        bytes.long(erased.as_ref().map(Vec::as_slice));
+        let erased: Option<Vec<u8>> =
+            self.erased.as_ref().map(|events| events.iter().flat_map(|id| *id.as_bytes()).collect());
+        bytes.long(erased.as_deref());
         bytes.0
     }
 }

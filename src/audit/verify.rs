@@ -323,3 +323,17 @@ impl Chain {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_documentation_tells_every_kind_in_the_same_words() {
+        let told = include_str!("../../docs/audit-verify.md");
+        for kind in Kind::ALL {
+            let row = format!("| `{}` | {} |", kind.name(), kind.sentence());
+            assert!(told.contains(&row), "no row {row}");
+        }
+    }
+}

@@ -113,8 +113,15 @@ fn the_service_config_is_the_published_file() -> Result<()> {
 #[test]
 fn every_command_in_the_documents_can_be_typed() -> Result<()> {
     let mut checked = 0;
-    let fixed =
-        ["README.md", "CONTRIBUTING.md", "docs/batches.md", "docs/observability.md", "docker-compose.yml"];
+    let fixed = [
+        "README.md",
+        "CONTRIBUTING.md",
+        "docs/batches.md",
+        "docs/observability.md",
+        "docs/audit-export.md",
+        "docs/audit-verify.md",
+        "docker-compose.yml",
+    ];
     for document in fixed.map(ToOwned::to_owned).into_iter().chain(runbooks()?) {
         let text = read(&document)?.replace("\\\n#", "").replace("\\\n", "");
         for line in text.lines() {

@@ -10,7 +10,7 @@ use crate::{
     cli::{args, client::Client, error::Error, exit::Exit, json, screen::Screen, server::CallOptions},
     device::EnvironmentId,
     job::JobId,
-    proto::v1::ListAuditEventsRequest,
+    proto::v1::{ListAuditEventsRequest, audit_event::Action},
 };
 
 /// Prints the audit trail, the oldest entry first, one JSON object a line
@@ -27,6 +27,9 @@ pub(in crate::cli) struct Export {
     /// Only about this job
     #[arg(long, value_name = "JOB", value_parser = JobId::parse)]
     job: Option<JobId>,
+    /// Only this action, e.g. denied; may be given several times
+    #[arg(long, value_name = "ACTION", value_parser = action)]
+    action: Vec<Action>,
     /// Only from then on, e.g. 2026-01-02T03:04:05Z
     #[arg(long, value_name = "TIME", value_parser = args::instant)]
     since: Option<OffsetDateTime>,
@@ -107,13 +110,22 @@ impl Export {
             environment_id: self.environment.map(|id| id.to_string()).unwrap_or_default(),
             caller: self.caller.clone().unwrap_or_default(),
             job_id: self.job.map(|id| id.to_string()).unwrap_or_default(),
-            actions: Vec::new(),
+            actions: self.action.iter().map(|action| (*action).into()).collect(),
             start_time: since.map(args::to_timestamp),
             end_time: self.until.map(args::to_timestamp),
             page_size: LARGEST_PAGE,
             page_token: String::new(),
         }
     }
+}
+
+/// Reads `denied`, `batch-opened` and the like.
+fn action(text: &str) -> Result<Action, String> {
+    let name = format!("ACTION_{}", text.to_ascii_uppercase().replace('-', "_"));
+    let known = Action::from_str_name(&name).filter(|action| *action != Action::Unspecified);
+    known.ok_or_else(|| {
+        "docs/audit-export.md lists the actions: requested, finished, denied and others".to_owned()
+    })
 }
 
 /// Ids of entries that were printed and may be read again: they sort by their time.
@@ -134,9 +146,19 @@ mod tests {
     use crate::audit::first_id;
 
     #[test]
+    fn actions_are_named_as_the_contract_names_them() {
+        assert_eq!(action("denied"), Ok(Action::Denied));
+        assert_eq!(action("batch-opened"), Ok(Action::BatchOpened));
+        assert_eq!(action("TRAIL_READ"), Ok(Action::TrailRead));
+        for wrong in ["", "unspecified", "deny"] {
+            assert!(action(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
     fn what_was_seen_is_kept_for_as_long_as_it_is_read_again() {
         let minute = |minute: u64| first_id(1_767_225_600_000 + minute * 60_000).to_string();
-        let mut seen: Seen = (0..=4).map(|at| minute(at)).collect();
+        let mut seen: Seen = (0..=4).map(minute).collect();
         let since = forget(&mut seen);
         assert_eq!(since.map(OffsetDateTime::unix_timestamp), Some(1_767_225_600 + 3 * 60));
         assert_eq!(seen.into_iter().collect::<Vec<_>>(), [minute(3), minute(4)]);

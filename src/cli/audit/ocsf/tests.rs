@@ -100,3 +100,14 @@ fn nothing_an_entry_says_of_a_person_is_left_out() {
         assert!(line.contains(said), "{said} is not in {line}");
     }
 }
+
+#[test]
+fn the_table_in_the_documentation_is_what_is_done() {
+    let told = include_str!("../../../../docs/audit-export.md");
+    for one in events() {
+        let (class, (activity, activity_name)) = class_of(&one);
+        let row =
+            format!("| `{}` | {} ({}) | {activity} {activity_name} |", name(&one), class.name, class.uid);
+        assert!(told.contains(&row), "no row {row}");
+    }
+}
