@@ -2,7 +2,9 @@
 
 use std::{
     collections::HashSet,
-    process::Output,
+    io::{BufRead as _, BufReader},
+    process::{Output, Stdio},
+    thread,
     time::{Duration, SystemTime},
 };
 
@@ -10,8 +12,12 @@ use pingone_unblock::{
     device::EnvironmentId,
     proto::v1::{self, audit_event::Action, audit_service_client::AuditServiceClient},
 };
+use rustix::process::{Pid, Signal, kill_process};
 use sqlx::PgPool;
-use tokio::sync::watch;
+use tokio::{
+    sync::{mpsc, watch},
+    time::timeout,
+};
 use tonic::{Code, transport::Channel};
 use uuid::Uuid;
 
@@ -22,12 +28,14 @@ use crate::{
         load::some_environment,
         process::command,
         service::{World, request, some_device, wire},
-        trail::{id_before, write_some},
+        trail::{id_before, write, write_some},
     },
     unblock::reason,
 };
 
 const EACH: i32 = 1_000;
+/// It looks every five seconds.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Many entries of an hour ago, in the millisecond that all of the lane share.
 async fn write_many(pool: &PgPool, environment: EnvironmentId) -> Result<()> {
@@ -201,5 +209,45 @@ async fn every_line_of_ocsf_is_as_its_own_schema_has_it() -> Result<()> {
         let said = String::from_utf8(clients::run(python, arguments).await?.stdout)?;
         assert!(said.contains(" lines, 0 mistakes, OCSF 1.8.0"), "{said}");
     }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_follows_sees_each_entry_once_until_interrupted() -> Result<()> {
+    let world = World::start().await?;
+    let pool = world.database.pool().await?;
+    let mut expected = write_some(&pool, 5, 3).await?;
+    let server = format!("http://{}", world.service.address);
+    let mut following =
+        command(&["audit", "export", "--server", &server, "--caller", "help-desk", "--follow"])
+            .stdout(Stdio::piped())
+            .spawn()?;
+    let lines = BufReader::new(following.stdout.take().ok_or("no stdout")?).lines();
+    let (said, mut hear) = mpsc::unbounded_channel();
+    let reading =
+        thread::spawn(move || lines.map_while(Result::ok).try_for_each(|line| said.send(line).map_err(drop)));
+    let mut seen: Vec<Uuid> = Vec::new();
+    for round in 0..2 {
+        while seen.len() < expected.len() {
+            let line = timeout(PATIENCE, hear.recv()).await?.ok_or("it ended")?;
+            let line: serde_json::Value = serde_json::from_str(&line)?;
+            seen.push(line["eventId"].as_str().ok_or("no id")?.parse()?);
+        }
+        if round == 0 {
+            // One of them is committed some time after its id was made.
+            let late = id_before(9, Duration::from_secs(20));
+            write(&pool, 9, late).await?;
+            expected.push(late);
+            expected.extend(write_some(&pool, 6, 2).await?);
+        }
+    }
+    kill_process(Pid::from_raw(i32::try_from(following.id())?).ok_or("no pid")?, Signal::INT)?;
+    let ended = tokio::task::spawn_blocking(move || following.wait()).await??;
+    assert_eq!(ended.code(), Some(130));
+    let _ = reading.join();
+    assert_eq!(hear.try_recv().ok(), None, "more than there was");
+    seen.sort_unstable();
+    expected.sort_unstable();
+    assert_eq!(seen, expected);
     Ok(())
 }

@@ -7,7 +7,9 @@ use time::OffsetDateTime;
 
 use super::ocsf;
 use crate::{
-    cli::{args, client::Client, error::Error, exit::Exit, json, screen::Screen, server::CallOptions},
+    cli::{
+        args, client::Client, error::Error, exit::Exit, json, screen::Screen, server::CallOptions, signals,
+    },
     device::EnvironmentId,
     job::JobId,
     proto::v1::{ListAuditEventsRequest, audit_event::Action},
@@ -62,19 +64,25 @@ const TAIL: Duration = Duration::from_secs(60);
 
 impl Export {
     pub(in crate::cli) async fn run(&self, screen: &Screen) -> Result<Exit, Error> {
+        if !self.follow {
+            let client = self.call.server.connect(screen).await?;
+            return self.list(&client, screen, self.since, &mut Seen::new()).await.map(|()| Exit::Done);
+        }
+        let interrupted = signals::shutdown().map_err(Error::failed)?;
         let client = self.call.server.connect(screen).await?;
-        let mut since = self.since;
-        let mut seen = Seen::new();
+        // A line is printed whole: nothing waits in the middle of one.
+        tokio::select! {
+            ended = self.follow(&client, screen) => ended,
+            () = interrupted.cancelled() => Ok(Exit::Interrupted),
+        }
+    }
+
+    async fn follow(&self, client: &Client, screen: &Screen) -> Result<Exit, Error> {
+        let (mut since, mut seen) = (self.since, Seen::new());
         loop {
-            self.list(&client, screen, since, &mut seen).await?;
-            if !self.follow {
-                return Ok(Exit::Done);
-            }
+            self.list(client, screen, since, &mut seen).await?;
             since = forget(&mut seen).or(since);
-            tokio::select! {
-                () = tokio::time::sleep(LOOK_AGAIN) => {}
-                _ = tokio::signal::ctrl_c() => return Ok(Exit::Interrupted),
-            }
+            tokio::time::sleep(LOOK_AGAIN).await;
         }
     }
 
