@@ -136,6 +136,10 @@ proto: buf ## lint and format of the contract; does it break the last release?
 clients: ## the Python client's packages, in target/clients
 	scripts/python-packages.sh tests/clients/python/requirements.txt $(CLIENTS)
 
+.PHONY: ocsf
+ocsf: ## OCSF's own schema for the test of `audit export`, in target/ocsf
+	scripts/python-packages.sh tests/clients/ocsf/requirements.txt target/ocsf
+
 .PHONY: otlp-receiver
 otlp-receiver: ## the collector that the telemetry test sends to, in target/otlp-receiver
 	scripts/otlp-receiver.sh

@@ -11,7 +11,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let out = PathBuf::from(env::var("OUT_DIR")?);
     let mut compiler = protox::Compiler::new(["proto"])?;
     compiler.include_imports(true).include_source_info(true);
-    let services = ["device_service", "job_service", "batch_service", "environment_service"];
+    let services = ["device_service", "job_service", "batch_service", "environment_service", "audit_service"];
     compiler.open_files(services.map(|service| format!("pingone/device/v1/{service}.proto")))?;
     fs::write(out.join("descriptors.bin"), compiler.encode_file_descriptor_set())?;
     fs::write(out.join("scopes.rs"), scopes(&compiler.descriptor_pool())?)?;

@@ -45,8 +45,8 @@ create table audit_seal (
     lane      smallint not null check (lane between 0 and 255),
     number    bigint not null check (number >= 1),
     sealed_at timestamptz not null default now(),
-    previous  bytea not null,
-    hash      bytea not null,
+    previous  bytea not null check (octet_length(previous) = 32),
+    hash      bytea not null check (octet_length(hash) = 32),
     events    uuid[] not null,
     primary key (lane, number)
 );

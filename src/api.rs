@@ -1,11 +1,13 @@
 //! gRPC: the contract's services on top of the engine, the store and the watch.
 
+mod audit_service;
 mod batch_results;
 mod batch_service;
 mod bulk;
 mod contacts;
 mod convert;
 mod deadline;
+mod denials;
 mod device_service;
 mod environment_service;
 mod fields;
@@ -34,6 +36,7 @@ use crate::{
     watch::Watch,
 };
 
+pub use denials::Denials;
 pub use gate::Admission;
 pub use server::{Health, Options, Server};
 pub use status::{DOMAIN, ErrorReason};

@@ -81,6 +81,7 @@ pub struct App {
     reloads: Reloads,
     levels: Option<Levels>,
     authenticator: Authenticator,
+    denials: api::Denials,
     draining: CancellationToken,
 }
 
@@ -131,6 +132,7 @@ impl App {
         let services =
             Services { submitter, control, store: store.clone(), watch, draining: draining.clone() };
         let authenticator = settings.admission.authenticator.clone();
+        let denials = settings.admission.denials.clone();
         let server = Server::new(services, settings.api, settings.admission, readiness.gate()).await?;
         Ok(Self {
             store,
@@ -143,6 +145,7 @@ impl App {
             reloads,
             levels: None,
             authenticator,
+            denials,
             draining,
         })
     }
@@ -170,6 +173,7 @@ impl App {
         let admin = tokio::spawn(admin);
         let _reloading = self.reloads.run(&stopped);
         tokio::spawn(self.authenticator.run(stopped.clone()));
+        let denials = tokio::spawn(self.denials.run(self.store.clone(), stopped.clone()));
         let health = self.server.health();
         let close_connections = CancellationToken::new();
         let answering = self
@@ -219,6 +223,7 @@ impl App {
         }
         stopped.cancel();
         let _ = admin.await;
+        let _ = tokio::time::timeout(LAST_WORDS.min(self.grace), denials).await;
         self.store.close().await;
         started.map(drop).map_err(AppError::from)
     }

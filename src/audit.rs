@@ -1,6 +1,8 @@
 //! The audit trail: what an event says, and the bytes of it that a seal covers. Pure.
 
+mod chain;
 mod personal;
+mod verify;
 
 use std::{fmt, net::IpAddr, sync::Arc};
 
@@ -12,7 +14,9 @@ use crate::{
     job::{Caller, JobId, State},
 };
 
+pub use chain::{BEGINNING, Hash, Head, Seal, Unnamed, first_id, hash, millis_at, millis_of};
 pub use personal::{Packed, Personal};
+pub use verify::{Chain, Finding, Kind, SETTLED_MS, Verdict};
 
 /// Who acts where nobody asked for it.
 pub const SERVICE: &str = "pingone-unblock";
@@ -110,7 +114,7 @@ impl fmt::Display for Who {
 }
 
 /// A call that was refused.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Denial {
     /// Where, if that is known.
     pub environment: Option<EnvironmentId>,
@@ -246,8 +250,9 @@ impl Event {
         bytes.long(self.detail.as_deref().map(str::as_bytes));
         bytes.long(self.correlation.as_deref().map(str::as_bytes));
         bytes.long(self.personal_digest.as_deref());
-        let erased = self.erased.as_ref().map(|events| events.iter().flat_map(|id| *id.as_bytes()).collect());
-        bytes.long(erased.as_ref().map(Vec::as_slice));
+        let erased: Option<Vec<u8>> =
+            self.erased.as_ref().map(|events| events.iter().flat_map(|id| *id.as_bytes()).collect());
+        bytes.long(erased.as_deref());
         bytes.0
     }
 }

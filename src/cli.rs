@@ -3,6 +3,7 @@
 
 mod advice;
 mod args;
+mod audit;
 mod batch;
 mod bulk;
 mod check;
@@ -76,6 +77,8 @@ enum Command {
     Job(job::Job),
     #[command(subcommand)]
     Env(env::Env),
+    #[command(subcommand)]
+    Audit(audit::Audit),
     Status(status::Status),
     #[command(subcommand)]
     Policy(policy::Policy),
@@ -131,6 +134,7 @@ impl Command {
             Self::Device(device) => device.run(screen).await,
             Self::Job(job) => job.run(screen).await,
             Self::Env(env) => env.run(screen).await,
+            Self::Audit(audit) => audit.run(screen).await,
             Self::Status(status) => status.run(screen).await,
             Self::Policy(policy) => policy.run(screen),
             Self::Simulate(simulate) => simulate.run(screen).await,

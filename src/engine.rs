@@ -31,6 +31,7 @@ mod robin;
 mod rotate;
 mod routes;
 mod schedule;
+mod seal;
 mod send;
 mod stale;
 mod submit;
@@ -62,6 +63,7 @@ pub use batches::Upload;
 pub use control::Control;
 pub use rehearsal::Rehearsal;
 pub use routes::{Limits, Route, Routes};
+pub use seal::{Sealed, Sealer};
 pub use submit::{SubmitError, Submitted, Submitter};
 
 use board::Board;
@@ -262,6 +264,7 @@ impl Engine {
             helpers.spawn(look::watch_facts(Arc::clone(&core)));
             helpers.spawn(look::sweep(Arc::clone(&core)));
             helpers.spawn(keep::run(Arc::clone(&core)));
+            helpers.spawn(seal::run(Arc::clone(&core)));
             helpers.spawn(licence::run(Arc::clone(&core)));
             helpers.spawn(publish::run(Arc::clone(&core)));
             for client in core.routes.clients() {

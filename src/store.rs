@@ -18,8 +18,10 @@ mod pause;
 mod publish;
 mod read;
 mod retention;
+mod seal;
 mod steer;
 mod submit;
+mod trail;
 mod vault;
 
 use time::OffsetDateTime;
@@ -42,8 +44,10 @@ pub use list::{JobFilter, JobPage, PageToken};
 pub use pause::Pauses;
 pub use read::{DeviceView, Progress};
 pub use retention::OldJobs;
+pub use seal::{EventRange, NewEvents};
 pub use steer::{Cancelled, Redrive, Redriven};
 pub use submit::{Recorded, Submission};
+pub use trail::{TrailFilter, TrailPage, TrailToken};
 pub use vault::{KeysError, SnapshotKeys, Wrapped};
 
 use crate::{

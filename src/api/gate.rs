@@ -2,23 +2,27 @@
 
 use std::{
     convert::Infallible,
+    net::{IpAddr, Ipv4Addr},
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
 };
 
 use http::{HeaderValue, Request, Response, header::AUTHORIZATION};
-use tonic::{Status, body::Body};
+use tonic::{Status, body::Body, transport::server::TcpConnectInfo};
 use tower::Service;
 
 use super::{
+    denials::Denials,
     method::{self, Method, Rule},
     permit::Permit,
     status::ErrorReason,
 };
 use crate::{
+    audit::{Denial, Who},
     auth::{Authenticator, Identity, Peer, Policy, token::Kind},
     reload::Current,
+    telemetry,
 };
 
 /// Who is let in. Cheap to clone.
@@ -28,13 +32,19 @@ pub struct Admission {
     pub authenticator: Authenticator,
     /// What they may do.
     pub policy: Current<Policy>,
+    /// Where refused calls are kept until they are recorded.
+    pub denials: Denials,
 }
 
 impl Admission {
     /// Everybody, for everything that `policy` allows `anonymous`.
     #[must_use]
     pub fn off(policy: Policy) -> Self {
-        Self { authenticator: Authenticator::default(), policy: Current::fixed(policy) }
+        Self {
+            authenticator: Authenticator::default(),
+            policy: Current::fixed(policy),
+            denials: Denials::default(),
+        }
     }
 }
 
@@ -73,6 +83,7 @@ where
         let asking = Asking {
             authorization: request.headers().get(AUTHORIZATION).cloned(),
             peer: request.extensions().get::<Peer>().cloned(),
+            address: address(&request),
         };
         let ready = self.inner.clone();
         let mut inner = std::mem::replace(&mut self.inner, ready);
@@ -90,26 +101,43 @@ where
 struct Asking {
     authorization: Option<HeaderValue>,
     peer: Option<Peer>,
+    address: IpAddr,
+}
+
+fn address(request: &Request<Body>) -> IpAddr {
+    let connection = request.extensions().get::<TcpConnectInfo>();
+    let address = connection.and_then(TcpConnectInfo::remote_addr);
+    address.map_or(Ipv4Addr::UNSPECIFIED.into(), |address| address.ip().to_canonical())
 }
 
 impl Admission {
     async fn admit(
         &self,
-        Asking { authorization, peer }: Asking,
+        Asking { authorization, peer, address }: Asking,
         method: Option<&'static Method>,
     ) -> Result<Permit, Status> {
         let authorization = authorization.as_ref().map(HeaderValue::as_bytes);
         let identity = self.authenticator.identify(authorization, peer.as_ref()).await;
-        let Identity { caller, acting_for, token_scopes } =
-            identity.map_err(|unidentified| reason(unidentified.kind()).status(unidentified))?;
+        let name = method.map_or("_OTHER", |method| &method.name);
+        let Identity { caller, acting_for, token_scopes } = identity.map_err(|unidentified| {
+            let reason = reason(unidentified.kind());
+            self.denials.note(Denial {
+                environment: None,
+                who: Who::Peer(address),
+                method: Arc::from(name),
+                reason: reason.name(),
+                policy: None,
+                trace_id: telemetry::trace_id().map(Arc::from),
+            });
+            reason.status(unidentified)
+        })?;
         let policy = self.policy.get();
         let grants = policy.grants(&caller, &token_scopes);
         let scope = match method.map(|method| method.rule) {
             Some(Rule::Having(scope)) => Some(scope),
             Some(Rule::Known | Rule::Anybody) | None => None,
         };
-        let name = method.map_or("_OTHER", |method| &method.name);
-        let permit = Permit::new(caller, acting_for, policy, grants, scope, name);
+        let permit = Permit::new(caller, acting_for, policy, grants, scope, name, self.denials.clone());
         if scope.is_some_and(|scope| !permit.anywhere(scope)) {
             return Err(permit.refused(None));
         }

@@ -6,10 +6,12 @@ use tonic::{Request, Status};
 
 use super::{
     contacts::Contacts,
+    denials::Denials,
     fields::Fields,
     status::{self, ErrorReason},
 };
 use crate::{
+    audit::{Denial, Who},
     auth::{DeviceBound, Environments, Grants, Policy, Scope},
     device::EnvironmentId,
     job::{Actor, Caller, DeviceLimit, Limits},
@@ -26,6 +28,7 @@ pub(super) struct Permit {
     /// What the method asks for; nothing where it is none of ours.
     scope: Option<Scope>,
     method: &'static str,
+    denials: Denials,
 }
 
 impl Permit {
@@ -36,8 +39,9 @@ impl Permit {
         grants: Grants,
         scope: Option<Scope>,
         method: &'static str,
+        denials: Denials,
     ) -> Self {
-        Self { caller, acting_for, policy, grants, scope, method }
+        Self { caller, acting_for, policy, grants, scope, method, denials }
     }
 
     /// The permit of a request. Without the gate there is none, and nothing is answered.
@@ -163,7 +167,16 @@ impl Permit {
             policy.version = self.policy.version(),
             "not permitted"
         );
-        ErrorReason::PermissionMissing.status(match self.scope {
+        let reason = ErrorReason::PermissionMissing;
+        self.denials.note(Denial {
+            environment,
+            who: Who::Caller(self.caller.clone()),
+            method: Arc::from(self.method),
+            reason: reason.name(),
+            policy: Some(Arc::from(self.policy.version())),
+            trace_id: telemetry::trace_id().map(Arc::from),
+        });
+        reason.status(match self.scope {
             Some(scope) => format!(
                 "it is not there, or the caller may not: this takes the scope `{scope}` in its environment"
             ),

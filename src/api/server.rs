@@ -99,6 +99,10 @@ impl Server {
                 v1::environment_service_server::EnvironmentServiceServer::new(services.clone())
                     .max_decoding_message_size(MESSAGE_AT_MOST),
             )
+            .add_service(
+                v1::audit_service_server::AuditServiceServer::new(services.clone())
+                    .max_decoding_message_size(MESSAGE_AT_MOST),
+            )
             .add_service(health_service);
         if options.reflection {
             let builder = || {
@@ -221,6 +225,7 @@ impl Health {
             v1::job_service_server::SERVICE_NAME,
             v1::batch_service_server::SERVICE_NAME,
             v1::environment_service_server::SERVICE_NAME,
+            v1::audit_service_server::SERVICE_NAME,
         ];
         for service in names {
             self.0.set_service_status(service, status).await;

@@ -42,7 +42,11 @@ impl Settings {
                 concurrent_calls: config.max_concurrent_calls as usize,
                 reflection: config.reflection,
             },
-            admission: api::Admission { authenticator: authenticator(config)?, policy },
+            admission: api::Admission {
+                authenticator: authenticator(config)?,
+                policy,
+                denials: api::Denials::default(),
+            },
             reloads,
         })
     }

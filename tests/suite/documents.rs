@@ -119,6 +119,8 @@ fn every_command_in_the_documents_can_be_typed() -> Result<()> {
         "CONTRIBUTING.md",
         "docs/batches.md",
         "docs/observability.md",
+        "docs/audit-export.md",
+        "docs/audit-verify.md",
         "docs/policy.md",
         "docker-compose.yml",
     ];

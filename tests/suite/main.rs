@@ -1,6 +1,9 @@
 //! The integration tests: one binary, real processes, real PostgreSQL.
 
 mod alerts;
+mod audit_chain;
+mod audit_export;
+mod audit_tampering;
 mod bulk_fair;
 mod bulk_faults;
 mod bulk_follow;

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 
 use bytes::{Buf as _, BufMut as _, Bytes};
 use pingone_unblock::{
-    api::Admission,
+    api::{Admission, Denials},
     auth::{Authenticator, Policy, Scope, Tokens},
     proto::{DESCRIPTORS, SCOPES, v1},
     reload::Current,
@@ -146,6 +146,10 @@ fn request_of(rpc: &Rpc, things: &Things) -> Result<Bytes> {
         }
         "ListUserDevices" => v1::ListUserDevicesRequest { environment_id, user_id }.encode_to_vec(),
         "GetDevice" => v1::GetDeviceRequest { device_ref }.encode_to_vec(),
+        "ListAuditEvents" => {
+            v1::ListAuditEventsRequest { environment_id, ..v1::ListAuditEventsRequest::default() }
+                .encode_to_vec()
+        }
         "GetJob" => v1::GetJobRequest { job_id }.encode_to_vec(),
         "ListJobs" => {
             v1::ListJobsRequest { environment_id, ..v1::ListJobsRequest::default() }.encode_to_vec()
@@ -244,6 +248,7 @@ impl Guarded {
         let admission = Admission {
             authenticator: Authenticator::new(Some(tokens), false),
             policy: Current::fixed(policy(&issuer.url)?),
+            denials: Denials::default(),
         };
         let variant = Variant { admission, ..Variant::default() };
         let world = World::with(variant, simulator::Settings::default()).await?;

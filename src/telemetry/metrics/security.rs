@@ -1,10 +1,13 @@
 //! Who may do what, and what proves it: certificates and policies read anew, refusals, the audit trail.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use opentelemetry::{
     KeyValue,
-    metrics::{Counter, Meter},
+    metrics::{Counter, Gauge, Meter},
 };
 
 const WHAT: &str = "unblock.reload.what";
@@ -54,6 +57,9 @@ pub struct Security {
     policy: PolicyInfo,
     trail_failures: Counter<u64>,
     denials_dropped: Counter<u64>,
+    sealed: Counter<u64>,
+    unsealed: Gauge<f64>,
+    seal_failures: Counter<u64>,
 }
 
 type Look = Box<dyn Fn() -> String + Send + Sync>;
@@ -97,6 +103,23 @@ impl Security {
                 .with_unit("{call}")
                 .with_description("Refused calls that found no room in the audit trail")
                 .build(),
+            sealed: meter
+                .u64_counter("unblock.audit.sealed")
+                .with_unit("{event}")
+                .with_description("Audit entries that this replica has sealed")
+                .build(),
+            unsealed: meter
+                .f64_gauge("unblock.audit.unsealed.age")
+                .with_unit("s")
+                .with_description(
+                    "How long the oldest audit entry of this replica's lanes has waited to be sealed",
+                )
+                .build(),
+            seal_failures: meter
+                .u64_counter("unblock.audit.seal.failures")
+                .with_unit("{failure}")
+                .with_description("Rounds of sealing that Postgres did not take")
+                .build(),
         };
         security.policy.observe(meter);
         for outcome in TOKENS {
@@ -107,6 +130,8 @@ impl Security {
         }
         security.trail_failures.add(0, &[]);
         security.denials_dropped.add(0, &[]);
+        security.sealed.add(0, &[]);
+        security.seal_failures.add(0, &[]);
         for what in RELOADED {
             for outcome in [Reload::Taken, Reload::Refused] {
                 security.reloads.add(0, &labels(what, outcome));
@@ -138,6 +163,18 @@ impl Security {
     /// An issuer gave its keys (`ok`), or did not.
     pub fn keys_fetched(&self, outcome: &'static str) {
         self.fetches.add(1, &[KeyValue::new(OUTCOME, outcome)]);
+    }
+
+    /// So many audit entries were sealed; the oldest that may be left has waited so long.
+    pub fn sealed(&self, events: u64, waits: Duration) {
+        self.sealed.add(events, &[]);
+        self.unsealed.record(waits.as_secs_f64(), &[]);
+    }
+
+    /// Sealing failed: for so long now it has not been known to be complete.
+    pub fn not_sealed(&self, waits: Duration) {
+        self.seal_failures.add(1, &[]);
+        self.unsealed.record(waits.as_secs_f64(), &[]);
     }
 
     /// From now on the version of the policy is what `look` says.
