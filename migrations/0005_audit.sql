@@ -94,3 +94,18 @@ $outer$;
 create function audit_event_id(made uuid, job_id uuid) returns uuid
 language sql immutable parallel safe
 as 'select encode(substring(uuid_send(made) for 8) || substring(uuid_send(job_id) from 9), ''hex'')::uuid';
+
+-- Whoever was given rights in tables to come may only add to these two, and have what is old forgotten.
+do $$
+declare
+    other record;
+begin
+    for other in
+        select distinct a.grantee::regrole as name from pg_class c, aclexplode(c.relacl) a
+        where c.oid in ('audit'::regclass, 'audit_seal'::regclass) and a.grantee not in (0, c.relowner)
+    loop
+        execute format('revoke update, delete, truncate on audit, audit_seal from %s', other.name);
+        execute format('grant execute on function forget_audit to %s', other.name);
+    end loop;
+end
+$$;

@@ -255,6 +255,11 @@ impl Preparation {
             }
         }
         store.check_schema().await?;
+        if store.may_change_audit().await? {
+            tracing::warn!(
+                "this role of the database may change the audit trail: serve with one that owns no table, see docs/deployment.md"
+            );
+        }
         if self.hold {
             store.pause_everything(&operator(), "held at the start: look at `job list` first").await?;
             tracing::warn!("all sending is paused, on every replica, until `env resume --all`");

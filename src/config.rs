@@ -69,6 +69,8 @@ pub struct Config {
     pub hold: bool,
     /// How long jobs are kept after their end: an hour or more.
     pub retention: Duration,
+    /// How long entries of the audit trail are kept.
+    pub audit_retention: Duration,
     /// When a job is tried again.
     pub retry: RetryPolicy,
     /// How many jobs may wait in one environment, interactive and bulk.
@@ -105,6 +107,8 @@ const GRACES: std::ops::RangeInclusive<Duration> = Duration::from_secs(1)..=Dura
 /// A late answer, and whoever waits for a job, must find it: an hour is far more than an attempt and a call can last.
 const RETENTIONS: std::ops::RangeInclusive<Duration> =
     Duration::from_secs(3600)..=Duration::from_secs(3650 * 24 * 3600);
+const AUDIT_RETENTIONS: std::ops::RangeInclusive<Duration> =
+    Duration::from_secs(30 * 24 * 3600)..=Duration::from_secs(36_500 * 24 * 3600);
 const STALE: std::ops::RangeInclusive<Duration> = Duration::ZERO..=Duration::from_secs(7 * 24 * 3600);
 const WAITS: std::ops::RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_secs(3600);
 
@@ -148,6 +152,7 @@ fn read(reader: &mut Reader<'_>, variable: Variable<'_>) -> Option<Config> {
     let shutdown_grace = reader.read("shutdown_grace", duration_in(GRACES));
     let hold = reader.read("hold", truth);
     let retention = reader.read("retention", duration_in(RETENTIONS));
+    let audit_retention = reader.read("audit_retention", duration_in(AUDIT_RETENTIONS));
     let retry = retry(reader);
     let queue_interactive = reader.read("queue_limit_interactive", count(1..=10_000_000));
     let queue_bulk = reader.read("queue_limit_bulk", count(1..=100_000_000));
@@ -169,6 +174,7 @@ fn read(reader: &mut Reader<'_>, variable: Variable<'_>) -> Option<Config> {
         shutdown_grace: shutdown_grace?,
         hold: hold?,
         retention: retention?,
+        audit_retention: audit_retention?,
         retry: retry?,
         queue_limits: (queue_interactive?, queue_bulk?),
         stale_after: stale_after?,

@@ -93,6 +93,8 @@ pub struct Settings {
     pub stale_after: Duration,
     /// How long jobs are kept after their end: an hour or more.
     pub retention: Duration,
+    /// How long entries of the audit trail are kept; at least 30 days.
+    pub audit_retention: Duration,
 }
 
 impl Settings {
@@ -107,6 +109,7 @@ impl Settings {
             queue: QueueLimits { interactive: 20_000, bulk: 2_000_000 },
             stale_after: Duration::from_secs(15 * 60),
             retention: Duration::from_secs(90 * 24 * 3600),
+            audit_retention: Duration::from_secs(730 * 24 * 3600),
         }
     }
 }
@@ -127,6 +130,7 @@ pub struct Engine {
     role: Role,
     grace: Duration,
     retention: Duration,
+    audit_retention: Duration,
     submissions: mpsc::Receiver<submit::Call>,
     results: mpsc::UnboundedReceiver<Finished>,
     outgoing: mpsc::UnboundedReceiver<hints::Hint>,
@@ -232,6 +236,7 @@ impl Engine {
             role: settings.role,
             grace: settings.grace,
             retention: settings.retention,
+            audit_retention: settings.audit_retention,
             submissions,
             results: finished,
             outgoing,
@@ -255,7 +260,7 @@ impl Engine {
         helpers.spawn(hints::listen(Arc::clone(&core)));
         helpers.spawn(Arc::clone(&core.watch).poll(core.store.clone()));
         helpers.spawn(complete::run(Arc::clone(&core), self.results));
-        helpers.spawn(retention::run(Arc::clone(&core), self.retention));
+        helpers.spawn(retention::run(Arc::clone(&core), self.retention, self.audit_retention));
         let membership = tokio::spawn(lanes::run(Arc::clone(&core), self.role));
         helpers.spawn(submit::watch_backlogs(Arc::clone(&core)));
         helpers.spawn(figures::run(Arc::clone(&core)));

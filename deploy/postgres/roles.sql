@@ -31,7 +31,7 @@ begin
     end if;
     -- What was done is only ever added to. What is old goes by a function of the owner's.
     if to_regclass('public.audit') is not null then
-        revoke update, delete on public.audit, public.audit_seal from unblock;
+        revoke update, delete, truncate on public.audit, public.audit_seal from unblock;
         grant execute on function public.forget_audit to unblock;
     end if;
 end

@@ -37,6 +37,7 @@ impl Settings {
                 queue: QueueLimits { interactive: config.queue_limits.0, bulk: config.queue_limits.1 },
                 stale_after: config.stale_after,
                 retention: config.retention,
+                audit_retention: config.audit_retention,
             },
             api: api::Options {
                 concurrent_calls: config.max_concurrent_calls as usize,

@@ -35,7 +35,12 @@ impl Check {
         if let Some(file) = &config.policy_file {
             findings.push(policy(file));
         }
-        findings.push(Finding { what: "Postgres".to_owned(), wrong: database(&config).await.err() });
+        let (what, wrong) = match database(&config).await {
+            Ok(true) => ("Postgres, by a role that may change the audit trail", None),
+            Ok(false) => ("Postgres", None),
+            Err(wrong) => ("Postgres", Some(wrong)),
+        };
+        findings.push(Finding { what: what.to_owned(), wrong });
         findings.extend(snapshot_keys(&config).await);
         let routes = app::routes(&config.pingone).map_err(Error::failed)?;
         if let Some(route) = &routes.default {
@@ -98,12 +103,14 @@ async fn snapshot_keys(config: &Config) -> Vec<Finding> {
     wrapped.into_iter().map(finding).collect()
 }
 
-async fn database(config: &Config) -> Result<(), String> {
+/// Whether the service could change its own audit trail.
+async fn database(config: &Config) -> Result<bool, String> {
     let store = Store::new(&app::access(&config.database)).map_err(|error| error.to_string())?;
     store.check_reachable().await.map_err(|error| error.to_string())?;
     let checked = match store.check_schema().await {
-        Err(StoreError::SchemaOlder { .. }) if config.migrate => Ok(()),
-        other => other,
+        Err(StoreError::SchemaOlder { .. }) if config.migrate => Ok(false),
+        Err(error) => Err(error),
+        Ok(()) => store.may_change_audit().await,
     };
     store.close().await;
     checked.map_err(|error| error.to_string())

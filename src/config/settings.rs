@@ -128,6 +128,8 @@ pub const SETTINGS: &[Setting] = &[
         "`true` pauses all sending at the start, until `env resume --all`: for a restored backup"),
     Setting::new("retention", "UNBLOCK_RETENTION", Value("--retention", "DURATION"), Is("90d"),
         "how long jobs are kept after their end, from 1h on; with a job goes its request_id"),
+    Setting::new("audit_retention", "UNBLOCK_AUDIT_RETENTION", Value("--audit-retention", "DURATION"), Is("730d"),
+        "how long sealed entries of the audit trail are kept, from 30d on"),
     Setting::new("retry_first", "UNBLOCK_RETRY_FIRST", Value("--retry-first", "DURATION"), Is("500ms"),
         "wait after a job's first failed attempt; doubles with each"),
     Setting::new("retry_longest", "UNBLOCK_RETRY_LONGEST", Value("--retry-longest", "DURATION"), Is("60s"),

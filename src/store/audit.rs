@@ -1,8 +1,10 @@
 //! What the statements that do something tell the trail of it: each writes its events itself, so that neither is without the other.
 
+use std::time::Duration;
+
 use uuid::Uuid;
 
-use super::{Store, StoreError, column};
+use super::{Store, StoreError, column, micros};
 use crate::{
     audit::{self, Action, Denial, Packed, Personal},
     device::{EnvironmentId, Lane},
@@ -122,5 +124,39 @@ impl Store {
         .execute(&self.pool)
         .await?;
         Ok(())
+    }
+
+    /// Forgets sealed entries of `lane` that are older than `keep` and 30 days, whole seals only, at most `seals` of them. Says how
+    /// many entries went.
+    ///
+    /// # Errors
+    /// [`StoreError`]: then none went, or they did and the answer was lost.
+    pub async fn forget_audit(&self, lane: Lane, keep: Duration, seals: i32) -> Result<u64, StoreError> {
+        let _timed = timed("forget_audit");
+        let gone = sqlx::query_scalar!(
+            r#"select forget_audit($1, $2, $3) as "gone!""#,
+            lane.number(),
+            micros(keep),
+            seals
+        )
+        .fetch_one(&self.pool)
+        .await?;
+        Ok(u64::try_from(gone).unwrap_or_default())
+    }
+
+    /// Whether this service's role in the database could change or delete what is in the audit trail.
+    ///
+    /// # Errors
+    /// [`StoreError`] when Postgres cannot say.
+    pub async fn may_change_audit(&self) -> Result<bool, StoreError> {
+        let _timed = timed("may_change_audit");
+        Ok(sqlx::query_scalar!(
+            r#"
+            select pg_has_role(relowner, 'member') or has_table_privilege(oid, 'update, delete, truncate') as "may!"
+            from pg_class where oid = to_regclass('audit')
+            "#
+        )
+        .fetch_one(&self.pool)
+        .await?)
     }
 }

@@ -1,6 +1,7 @@
 //! The integration tests: one binary, real processes, real PostgreSQL.
 
 mod alerts;
+mod audit;
 mod audit_chain;
 mod audit_export;
 mod audit_tampering;

@@ -25,7 +25,9 @@ use crate::{
     harness::{
         Result,
         issuer::Issuer,
-        service::{ENVIRONMENT, Variant, World, request, request_without_wait, some_device, wire},
+        service::{
+            ENVIRONMENT, Variant, World, eventually, request, request_without_wait, some_device, wire,
+        },
     },
     unblock::reason,
 };
@@ -524,5 +526,37 @@ async fn keys_are_fetched_before_anybody_calls() -> Result<()> {
     let guarded = Guarded::start_empty().await?;
     // A fetch that nobody asked for: this waits until there is one.
     tokio::time::timeout(PATIENCE, guarded.issuer.asked(1)).await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn refused_calls_are_in_the_trail_and_nobody_floods_it() -> Result<()> {
+    let guarded = Guarded::start().await?;
+    let rpcs = rpcs()?;
+    let rpc = rpcs.iter().find(|rpc| rpc.short() == "GetJob").ok_or("no GetJob")?;
+    let stranger = guarded.issuer.token("stranger");
+    for _ in 0..50 {
+        for token in [None, Some(stranger.as_str())] {
+            guarded.refusal(rpc, token, request_of(rpc, &guarded.things)?).await?;
+        }
+    }
+    let pool = guarded.world.database.pool().await?;
+    let denied = "select caller, reason, detail, policy, sum(count)::bigint, count(*) from audit where action = 16 group by 1, 2, 3, 4 order by 2";
+    let recorded = async || -> Result<Vec<(String, String, String, Option<String>, i64, i64)>> {
+        Ok(sqlx::query_as(denied).fetch_all(&pool).await?)
+    };
+    eventually("all are recorded", async || {
+        Ok(recorded().await?.iter().map(|(.., calls, _)| calls).sum::<i64>() == 100)
+    })
+    .await?;
+    let recorded = recorded().await?;
+    let [nobody, stranger] = recorded.as_slice() else { return Err(format!("{recorded:?}").into()) };
+    assert_eq!((nobody.0.as_str(), nobody.1.as_str()), ("unauthenticated 127.0.0.1", "CREDENTIALS_MISSING"));
+    assert_eq!(stranger.0, format!("{}|stranger", guarded.issuer.url));
+    assert_eq!((stranger.1.as_str(), stranger.3.is_some()), ("PERMISSION_MISSING", true));
+    for one in [nobody, stranger] {
+        assert_eq!((one.2.as_str(), one.4), (rpc.name.trim_start_matches('/'), 50));
+        assert!(one.5 < 50, "each call made an entry of its own");
+    }
     Ok(())
 }

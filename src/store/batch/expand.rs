@@ -159,7 +159,8 @@ async fn note_found(
     let row = sqlx::query!(
         r#"
         select b.batch_id, b.caller, b.reason, b.ticket, b.on_behalf_of, t.client_reference
-        from batch_target t join batch b on b.lane = t.lane and b.number = t.number
+        from batch_target t
+        cross join lateral (select * from batch b where b.lane = t.lane and b.number = t.number limit 1) b
         where t.lane = $1 and t.job_id = $2 and t.device_id is null and not t.duplicate
         "#,
         lookup.claim.id.lane().number(),
