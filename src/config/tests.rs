@@ -107,6 +107,7 @@ const SAMPLES: &[(&str, &str)] = &[
     ("shutdown_grace", "3s"),
     ("hold", "true"),
     ("retention", "30d"),
+    ("audit_retention", "700d"),
     ("retry_first", "1s"),
     ("retry_longest", "2m"),
     ("max_attempts", "3"),
