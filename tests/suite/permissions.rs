@@ -551,7 +551,8 @@ async fn refused_calls_are_in_the_trail_and_nobody_floods_it() -> Result<()> {
     .await?;
     let recorded = recorded().await?;
     let [nobody, stranger] = recorded.as_slice() else { return Err(format!("{recorded:?}").into()) };
-    assert_eq!((nobody.0.as_str(), nobody.1.as_str()), ("unauthenticated 127.0.0.1", "CREDENTIALS_MISSING"));
+    assert!(nobody.0.starts_with("unauthenticated "), "{}", nobody.0);
+    assert_eq!(nobody.1, "CREDENTIALS_MISSING");
     assert_eq!(stranger.0, format!("{}|stranger", guarded.issuer.url));
     assert_eq!((stranger.1.as_str(), stranger.3.is_some()), ("PERMISSION_MISSING", true));
     for one in [nobody, stranger] {
