@@ -118,7 +118,7 @@ impl App {
         let connections = store.clone();
         metrics().postgres.watch_connections(move || connections.connections());
         let policy = settings.admission.policy.clone();
-        metrics().security.watch_policy(move || policy.get().version().to_owned());
+        metrics().security.watch_policy(move || policy.get().version().to_string());
         let (role, grace) = (settings.engine.role, settings.engine.grace);
         let preparation = Preparation {
             migrate: settings.migrate,
@@ -257,7 +257,7 @@ impl Preparation {
         store.check_schema().await?;
         if store.may_change_audit().await? {
             tracing::warn!(
-                "this role of the database may change the audit trail: serve with one that owns no table, see docs/deployment.md"
+                "this role of the database may change the audit trail: serve with one that owns no table, as deploy/postgres/roles.sql makes it"
             );
         }
         if self.hold {

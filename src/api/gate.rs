@@ -2,21 +2,20 @@
 
 use std::{
     convert::Infallible,
-    net::{IpAddr, Ipv4Addr},
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
 };
 
 use http::{HeaderValue, Request, Response, header::AUTHORIZATION};
-use tonic::{Status, body::Body, transport::server::TcpConnectInfo};
+use tonic::{Status, body::Body};
 use tower::Service;
 
 use super::{
     denials::Denials,
     method::{self, Method, Rule},
     permit::Permit,
-    status::ErrorReason,
+    status::{self, ErrorReason},
 };
 use crate::{
     audit::{Denial, Who},
@@ -83,7 +82,6 @@ where
         let asking = Asking {
             authorization: request.headers().get(AUTHORIZATION).cloned(),
             peer: request.extensions().get::<Peer>().cloned(),
-            address: address(&request),
         };
         let ready = self.inner.clone();
         let mut inner = std::mem::replace(&mut self.inner, ready);
@@ -101,29 +99,23 @@ where
 struct Asking {
     authorization: Option<HeaderValue>,
     peer: Option<Peer>,
-    address: IpAddr,
-}
-
-fn address(request: &Request<Body>) -> IpAddr {
-    let connection = request.extensions().get::<TcpConnectInfo>();
-    let address = connection.and_then(TcpConnectInfo::remote_addr);
-    address.map_or(Ipv4Addr::UNSPECIFIED.into(), |address| address.ip().to_canonical())
 }
 
 impl Admission {
     async fn admit(
         &self,
-        Asking { authorization, peer, address }: Asking,
+        Asking { authorization, peer }: Asking,
         method: Option<&'static Method>,
     ) -> Result<Permit, Status> {
         let authorization = authorization.as_ref().map(HeaderValue::as_bytes);
-        let identity = self.authenticator.identify(authorization, peer.as_ref()).await;
+        let peer = peer.ok_or_else(|| status::internal(&"a call came without its connection"))?;
+        let identity = self.authenticator.identify(authorization, &peer).await;
         let name = method.map_or("_OTHER", |method| &method.name);
         let Identity { caller, acting_for, token_scopes } = identity.map_err(|unidentified| {
             let reason = reason(unidentified.kind());
             self.denials.note(Denial {
                 environment: None,
-                who: Who::Peer(address),
+                who: Who::Peer(peer.address.ip().to_canonical()),
                 method: Arc::from(name),
                 reason: reason.name(),
                 policy: None,

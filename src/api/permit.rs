@@ -60,7 +60,7 @@ impl Permit {
         Actor {
             caller: self.caller.clone(),
             acting_for: self.acting_for.clone(),
-            policy: Arc::from(self.policy.version()),
+            policy: Arc::clone(self.policy.version()),
             trace_id: telemetry::trace_id().map(Arc::from),
             limits: self.limits(),
         }
@@ -164,7 +164,7 @@ impl Permit {
             caller = self.caller.as_str(),
             rpc.method = self.method,
             environment.id = environment.map(tracing::field::display),
-            policy.version = self.policy.version(),
+            policy.version = %self.policy.version(),
             "not permitted"
         );
         let reason = ErrorReason::PermissionMissing;
@@ -173,7 +173,7 @@ impl Permit {
             who: Who::Caller(self.caller.clone()),
             method: Arc::from(self.method),
             reason: reason.name(),
-            policy: Some(Arc::from(self.policy.version())),
+            policy: Some(Arc::clone(self.policy.version())),
             trace_id: telemetry::trace_id().map(Arc::from),
         });
         reason.status(match self.scope {

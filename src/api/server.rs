@@ -31,7 +31,10 @@ use super::{
     Admission, Services, deadline::DeadlineLayer, gate::Gate, measure::MeasureLayer,
     normalise::NormaliseLayer, status::ErrorReason,
 };
-use crate::proto::{self, v1};
+use crate::{
+    auth::Peer,
+    proto::{self, v1},
+};
 
 /// Health and reflection are answered without a database.
 const OWN_SERVICES: &str = "/pingone.";
@@ -136,9 +139,6 @@ impl Server {
         let server = listener.local_addr().unwrap_or_else(|_| SocketAddr::from(([0, 0, 0, 0], 0)));
         let call = MeasureLayer::new(NormaliseLayer(DeadlineLayer(limit)), server);
         let service = tower::Layer::layer(&service, call);
-        let service =
-            service.map_request(|request: http::Request<hyper::body::Incoming>| request.map(Body::new));
-        let service = TowerToHyperService::new(service);
         let mut http = auto::Builder::new(TokioExecutor::new());
         http.http2()
             .timer(TokioTimer::new())
@@ -155,9 +155,9 @@ impl Server {
 
         let mut connections = JoinSet::new();
         loop {
-            let stream = tokio::select! {
+            let (stream, address) = tokio::select! {
                 accepted = listener.accept() => match accepted {
-                    Ok((stream, _)) => stream,
+                    Ok(accepted) => accepted,
                     Err(error) => {
                         tracing::warn!(%error, "a connection was not accepted");
                         tokio::time::sleep(ACCEPT_AGAIN).await;
@@ -168,7 +168,15 @@ impl Server {
                 Some(_) = connections.join_next() => continue,
                 () = shutdown.cancelled() => break,
             };
-            connections.spawn(serve(http.clone(), stream, service.clone(), shutdown.clone()));
+            let peer = Peer { address, certificate: None };
+            let service =
+                service.clone().map_request(move |request: http::Request<hyper::body::Incoming>| {
+                    let mut request = request.map(Body::new);
+                    request.extensions_mut().insert(peer.clone());
+                    request
+                });
+            let service = TowerToHyperService::new(service);
+            connections.spawn(serve(http.clone(), stream, service, shutdown.clone()));
         }
         drop(listener);
         while connections.join_next().await.is_some() {}

@@ -24,6 +24,6 @@ pub fn policy(file: Option<&Path>) -> Result<(Current<Policy>, Option<Reloader<P
 fn read(text: &[u8]) -> Result<Policy, Redacted> {
     let refused = |mistakes: Mistakes| Redacted::of(&mistakes.to_string(), LONGEST);
     let policy = Policy::parse(text).map_err(refused)?;
-    tracing::info!(policy.version = policy.version(), callers = policy.entries().len(), "policy read");
+    tracing::info!(policy.version = %policy.version(), callers = policy.entries().len(), "policy read");
     Ok(policy)
 }

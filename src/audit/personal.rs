@@ -57,6 +57,12 @@ pub(super) fn digest(packed: &[u8]) -> [u8; 32] {
 }
 
 impl Personal {
+    /// Why, and for which case; about nobody.
+    #[must_use]
+    pub fn because(reason: &str, ticket: &str) -> Self {
+        Self { reason: reason.to_owned(), ticket: ticket.to_owned(), ..Self::default() }
+    }
+
     /// Packs it with a salt that nobody can guess.
     #[must_use]
     pub fn pack(&self) -> Packed {

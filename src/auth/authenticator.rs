@@ -91,7 +91,7 @@ impl Authenticator {
     pub async fn identify(
         &self,
         authorization: Option<&[u8]>,
-        peer: Option<&Peer>,
+        peer: &Peer,
     ) -> Result<Identity, Unidentified> {
         if !self.is_on() {
             return Ok(Identity { caller: Caller::anonymous(), acting_for: None, token_scopes: Vec::new() });
@@ -100,7 +100,7 @@ impl Authenticator {
             let tokens = self.tokens.as_ref().ok_or(Unidentified::TokensNotAccepted)?;
             return by_token(tokens, given).await;
         }
-        let certificate = peer.and_then(|peer| peer.certificate.as_ref()).filter(|_| self.certificates);
+        let certificate = peer.certificate.as_ref().filter(|_| self.certificates);
         let certificate = certificate.ok_or(Unidentified::Missing)?;
         let name = certificate.names.first().and_then(|name| Caller::named(name));
         let caller = name.ok_or(Unidentified::Nameless)?;

@@ -28,7 +28,7 @@ use grants::Granted;
 /// What is allowed, to whom, within which bounds, and what has to be said.
 #[derive(Debug)]
 pub struct Policy {
-    version: String,
+    version: Arc<str>,
     entries: Vec<Entry>,
     /// The places in `entries`, by the caller's name.
     named: HashMap<String, usize>,
@@ -56,7 +56,7 @@ impl Policy {
     #[must_use]
     pub fn open() -> Self {
         Self {
-            version: "none".to_owned(),
+            version: Arc::from("none"),
             entries: Vec::new(),
             named: HashMap::new(),
             holding: HashMap::new(),
@@ -70,7 +70,7 @@ impl Policy {
 
     /// The first 12 digits of the SHA-256 of the file, in hexadecimal; `none` where authentication is off.
     #[must_use]
-    pub fn version(&self) -> &str {
+    pub const fn version(&self) -> &Arc<str> {
         &self.version
     }
 

@@ -1,4 +1,5 @@
-//! Has jobs forgotten that ended long ago, and entries of the audit trail: each worker in the lanes it owns, one lane after another, a few jobs at a time.
+//! Has jobs forgotten that ended long ago, and old entries of the audit trail: each worker in the lanes it owns, one lane after
+//! another, a few at a time.
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
@@ -32,8 +33,7 @@ pub(super) async fn run(core: Arc<Core>, keep: Duration, keep_audit: Duration) {
             tokio::time::sleep(NO_LANES).await;
             continue;
         }
-        let jobs = run_once(&core, &lanes, keep, &mut walked).await;
-        let wait = match jobs {
+        let wait = match run_once(&core, &lanes, keep, &mut walked).await {
             Ok(0) => IDLE,
             Ok(forgotten) => {
                 metrics().jobs.purged(forgotten);

@@ -46,7 +46,7 @@ impl Store {
         reason: &str,
     ) -> Result<(), StoreError> {
         let _timed = timed("pause_environment");
-        let note = Note::by(actor, environment.lane(), because(reason));
+        let note = Note::by(actor, environment.lane(), Personal::because(reason, ""));
         sqlx::query!(
             r#"
             with changed as (
@@ -87,7 +87,7 @@ impl Store {
         reason: &str,
     ) -> Result<(), StoreError> {
         let _timed = timed("resume_environment");
-        let note = Note::by(actor, environment.lane(), because(reason));
+        let note = Note::by(actor, environment.lane(), Personal::because(reason, ""));
         sqlx::query!(
             r#"
             with changed as (
@@ -119,7 +119,7 @@ impl Store {
     /// As [`Store::pause_environment`].
     pub async fn pause_everything(&self, actor: &Actor, reason: &str) -> Result<(), StoreError> {
         let _timed = timed("pause_everything");
-        let note = Note::by(actor, NOWHERE, because(reason));
+        let note = Note::by(actor, NOWHERE, Personal::because(reason, ""));
         sqlx::query!(
             r#"
             with changed as (
@@ -153,7 +153,7 @@ impl Store {
     /// As [`Store::pause_environment`].
     pub async fn resume_everything(&self, actor: &Actor, reason: &str) -> Result<(), StoreError> {
         let _timed = timed("resume_everything");
-        let note = Note::by(actor, NOWHERE, because(reason));
+        let note = Note::by(actor, NOWHERE, Personal::because(reason, ""));
         sqlx::query!(
             r#"
             with changed as (
@@ -215,8 +215,4 @@ impl Store {
         }
         Ok(pauses)
     }
-}
-
-fn because(reason: &str) -> Personal {
-    Personal { reason: reason.to_owned(), ..Personal::default() }
 }

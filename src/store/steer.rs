@@ -93,7 +93,7 @@ impl Store {
                 Some((_, state)) => Cancelled::TooLate(state),
             });
         };
-        let personal = Personal { reason: reason.to_owned(), ..Personal::default() };
+        let personal = Personal::because(reason, "");
         let note = Note::by(actor, id.lane(), personal);
         sqlx::query!(
             r#"
@@ -208,8 +208,7 @@ impl Store {
         if !matches!(state, State::Failed | State::Expired) {
             return Ok(Redriven::Unfit(Some(state)));
         }
-        let personal =
-            Personal { reason: wish.reason.clone(), ticket: wish.ticket.clone(), ..Personal::default() };
+        let personal = Personal::because(&wish.reason, &wish.ticket);
         let note = Note::by(&wish.actor, wish.id.lane(), personal);
         let begun = sqlx::query!(
             r#"

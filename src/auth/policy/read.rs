@@ -6,7 +6,10 @@ mod caller;
 mod demands;
 mod section;
 
-use std::collections::{BTreeMap, HashMap};
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
 
 use sha2::{Digest as _, Sha256};
 use toml::de::DeTable;
@@ -50,13 +53,13 @@ fn readable(bytes: &[u8]) -> Result<&str, Mistakes> {
     })
 }
 
-fn version(bytes: &[u8]) -> String {
+fn version(bytes: &[u8]) -> Arc<str> {
     let digits: String = Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect();
-    digits.chars().take(VERSION_DIGITS).collect()
+    digits[..VERSION_DIGITS].into()
 }
 
 /// Reads every part before any mistake ends it.
-fn whole(file: &Section<'_>, version: String) -> Policy {
+fn whole(file: &Section<'_>, version: Arc<str>) -> Policy {
     let (bounds, device_bound) = bounds::for_all(file);
     let entries: Vec<(usize, Entry)> = file
         .tables("caller")

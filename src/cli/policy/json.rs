@@ -16,7 +16,7 @@ pub(super) fn policy(policy: &Policy) -> Value {
         .chain([("elsewhere".to_owned(), json!(policy.demands_elsewhere().by_key()))])
         .collect();
     json!({
-        "version": policy.version(),
+        "version": &**policy.version(),
         "callers": policy.entries().iter().map(entry).collect::<Vec<_>>(),
         "unblocksPerDevice": policy.device_bound().map(device_bound),
         "demands": demands,
@@ -35,7 +35,7 @@ pub(super) fn explained(explained: &Explained<'_>) -> Value {
         };
     }
     json!({
-        "version": policy.version(),
+        "version": &**policy.version(),
         "caller": caller.as_str(),
         "environment": environment.map(|id| id.to_string()),
         "may": may,

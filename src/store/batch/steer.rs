@@ -42,7 +42,7 @@ impl Store {
         let _timed = timed("move_batch");
         let from: Vec<i16> = from.iter().map(|state| state.number()).collect();
         let action = if to == State::Paused { Action::BatchPaused } else { Action::BatchCancelled };
-        let note = Note::by(actor, key.lane, because(reason, ""));
+        let note = Note::by(actor, key.lane, Personal::because(reason, ""));
         let moved = sqlx::query_scalar!(
             r#"
             with b as (
@@ -84,7 +84,7 @@ impl Store {
     /// [`StoreError`]: then nothing changed, or the answer was lost; the same call again is harmless.
     pub async fn resume_batch(&self, key: BatchKey, actor: &Actor, reason: &str) -> Result<bool, StoreError> {
         let _timed = timed("resume_batch");
-        let note = Note::by(actor, key.lane, because(reason, ""));
+        let note = Note::by(actor, key.lane, Personal::because(reason, ""));
         // What its canary has left is none any more once all of it has a result.
         let resumed = sqlx::query!(
             r#"
@@ -214,7 +214,7 @@ impl Store {
     /// [`StoreError`]: then nothing changed, or the answer was lost; the same call again is harmless.
     pub async fn begin_retry(&self, key: BatchKey, wish: &RetryWish<'_>) -> Result<bool, StoreError> {
         let _timed = timed("begin_retry");
-        let note = Note::by(wish.actor, key.lane, because(wish.reason, wish.ticket));
+        let note = Note::by(wish.actor, key.lane, Personal::because(wish.reason, wish.ticket));
         let begun = sqlx::query!(
             r#"
             with delta as (
@@ -284,7 +284,7 @@ impl Store {
         if jobs.is_empty() {
             return Ok((0, next));
         }
-        let note = Note::by(wish.actor, key.lane, because(wish.reason, wish.ticket));
+        let note = Note::by(wish.actor, key.lane, Personal::because(wish.reason, wish.ticket));
         let begun = sqlx::query_scalar!(
             r#"
             with b as (
@@ -352,8 +352,4 @@ impl Store {
         .await?;
         Ok((u32::try_from(begun.len()).unwrap_or(u32::MAX), next))
     }
-}
-
-fn because(reason: &str, ticket: &str) -> Personal {
-    Personal { reason: reason.to_owned(), ticket: ticket.to_owned(), ..Personal::default() }
 }

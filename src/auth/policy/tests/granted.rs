@@ -27,7 +27,7 @@ fn a_caller_may_do_what_is_said_of_it_and_nothing_else() -> Outcome {
 #[test]
 fn without_authentication_only_anonymous_may_do_everything() -> Outcome {
     let open = Policy::open();
-    assert_eq!(open.version(), "none");
+    assert_eq!(&**open.version(), "none");
     let grants = open.grants(&Caller::anonymous(), &[]);
     assert!(Scope::ALL.into_iter().all(|scope| grants.everywhere(scope)));
     assert_eq!(grants.bounds(), &Bounds::default());
