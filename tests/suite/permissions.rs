@@ -543,9 +543,7 @@ async fn refused_calls_are_in_the_trail_and_nobody_floods_it() -> Result<()> {
     let pool = guarded.world.database.pool().await?;
     let denied = "select caller, reason, detail, policy, sum(count)::bigint, count(*) from audit where action = 16 group by 1, 2, 3, 4 order by 2";
     type Row = (String, String, String, Option<String>, i64, i64);
-    let recorded = async || -> Result<Vec<Row>> {
-        Ok(sqlx::query_as(denied).fetch_all(&pool).await?)
-    };
+    let recorded = async || -> Result<Vec<Row>> { Ok(sqlx::query_as(denied).fetch_all(&pool).await?) };
     eventually("all are recorded", async || {
         Ok(recorded().await?.iter().map(|(.., calls, _)| calls).sum::<i64>() == 100)
     })
