@@ -1,18 +1,25 @@
 //! gRPC: the contract's services on top of the engine, the store and the watch.
 
 mod arrival;
+mod audit_service;
 mod batch_results;
 mod batch_service;
 mod bulk;
+mod contacts;
 mod convert;
 mod deadline;
+mod denials;
 mod device_service;
 mod environment_service;
 mod fields;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
+mod gate;
 mod job_service;
 mod measure;
 mod method;
 mod normalise;
+mod permit;
 mod server;
 mod status;
 mod transport;
@@ -31,9 +38,11 @@ use crate::{
     watch::Watch,
 };
 
+pub use denials::Denials;
+pub use gate::Admission;
 pub use server::{Health, Options, Server};
 pub use status::{DOMAIN, ErrorReason};
-pub use transport::{Pace, TlsFiles, Transport};
+pub use transport::{OwnCertificate, Pace, TlsFiles, Transport};
 
 /// What all services work with. Cheap to clone.
 #[derive(Debug, Clone)]

@@ -1,5 +1,6 @@
 //! One recorded request to unblock one device, or to list those of a user: its name, its states and what is known of it. Pure.
 
+mod actor;
 mod failure;
 mod policy;
 mod request;
@@ -12,6 +13,7 @@ use uuid::Uuid;
 
 use crate::device::{InvalidId, Lane, parse_hyphenated};
 
+pub use actor::{Actor, DeviceLimit, Limits};
 pub use failure::{Failure, Reason, RetryHint};
 pub use policy::{PolicyError, RetryPolicy};
 pub use request::{Caller, NewJob, Priority};

@@ -10,13 +10,13 @@ use tracing::Instrument as _;
 use super::{
     Services, batch_service, deadline,
     fields::{Fields, ON_BEHALF_OF_AT_MOST, REASON_AT_MOST, TICKET_AT_MOST},
+    permit::Permit,
     status::{self, ErrorReason},
 };
 use crate::{
     batch::{Header, Named, Refused, Target},
     device::{DeviceId, UserId},
     engine::Upload,
-    job::Caller,
     proto::v1::{self, bulk_unblock_request::Kind},
     store::{Opened, Unfit},
 };
@@ -37,12 +37,14 @@ impl Services {
     pub(super) fn upload(
         &self,
         request: Request<Streaming<v1::BulkUnblockRequest>>,
+        permit: Permit,
     ) -> Response<Acknowledgements> {
         let deadline = deadline::Deadline::of(&request);
         let (sender, receiver) = mpsc::channel(ACKNOWLEDGED_AHEAD);
         let services = self.clone();
         let uploading = async move {
-            if let Err(status) = services.take_upload(request.into_inner(), deadline, &sender).await {
+            if let Err(status) = services.take_upload(request.into_inner(), &permit, deadline, &sender).await
+            {
                 // Who no longer listens is told nothing.
                 let _ = sender.send(Err(status)).await;
             }
@@ -55,6 +57,7 @@ impl Services {
     async fn take_upload(
         &self,
         mut messages: Streaming<v1::BulkUnblockRequest>,
+        permit: &Permit,
         deadline: Option<Instant>,
         sender: &Sender,
     ) -> Result<(), Status> {
@@ -69,7 +72,7 @@ impl Services {
             let Some(message) = message else { return Ok(()) };
             let answer = match (message.kind, &upload) {
                 (Some(Kind::Header(given)), None) => {
-                    let mut opened = self.open(header(given)?).await?;
+                    let mut opened = self.open(header(given, permit)?, permit).await?;
                     let taken = self.control.take_upload(&mut opened).await;
                     taken.map_err(|error| status::store(&error))?;
                     let batch = batch_service::message(&self.whole(&opened.batch).await?, None);
@@ -98,12 +101,13 @@ impl Services {
     pub(super) async fn append(
         &self,
         given: v1::AppendBatchTargetsRequest,
+        permit: &Permit,
     ) -> Result<v1::AppendBatchTargetsResponse, Status> {
         let Some(given_header) = given.header else {
             return Err(wrong("header", "is missing: it names the batch"));
         };
         // Whoever sends single calls writes beside others: the offsets keep them in order.
-        let upload = self.open(header(given_header)?).await?;
+        let upload = self.open(header(given_header, permit)?, permit).await?;
         let mut rejections = Vec::new();
         if let Some(targets) = given.targets {
             rejections = self.take_targets(&upload, targets).await?.rejections;
@@ -116,15 +120,16 @@ impl Services {
         Ok(v1::AppendBatchTargetsResponse { batch: Some(batch), next_offset, rejections })
     }
 
-    async fn open(&self, header: Header) -> Result<Upload, Status> {
+    async fn open(&self, header: Header, permit: &Permit) -> Result<Upload, Status> {
         if !self.control.serves(header.environment) {
-            return Err(status::not_served(header.environment));
+            return Err(permit.not_served(header.environment));
         }
         if self.draining.is_cancelled() {
             return Err(status::draining());
         }
-        match self.control.open_batch(&header).await.map_err(|error| status::store(&error))? {
-            Opened::Open(batch) => Ok(Upload { batch: *batch, number: None }),
+        let actor = permit.actor();
+        match self.control.open_batch(&header, &actor).await.map_err(|error| status::store(&error))? {
+            Opened::Open(batch) => Ok(Upload { batch: *batch, number: None, actor }),
             Opened::Differs("batch_id") => Err(ErrorReason::BatchIdReused
                 .status("this batch_id stands for another caller's batch: take another")),
             Opened::Differs(field) => Err(ErrorReason::BatchIdReused.status(format!(
@@ -203,13 +208,15 @@ fn refused(unfit: &Unfit) -> Status {
     }
 }
 
-fn header(given: v1::BatchHeader) -> Result<Header, Status> {
+fn header(given: v1::BatchHeader, permit: &Permit) -> Result<Header, Status> {
+    permit.in_named(&given.environment_id)?;
     let mut fields = Fields::default();
     let environment = fields.filled_environment("header.environment_id", &given.environment_id);
     let id = fields.batch_id("header.batch_id", given.batch_id);
     let reason = fields.text("header.reason", given.reason, REASON_AT_MOST);
     let ticket = fields.text("header.ticket", given.ticket, TICKET_AT_MOST);
     let on_behalf_of = fields.text("header.on_behalf_of", given.on_behalf_of, ON_BEHALF_OF_AT_MOST);
+    let on_behalf_of = permit.on_behalf_of(&mut fields, "header.on_behalf_of", on_behalf_of);
     let time_to_live = fields.time_to_live("header.time_to_live", given.time_to_live);
     if !(0.0..=1.0).contains(&given.max_failure_ratio) {
         fields.wrong("header.max_failure_ratio", "give 0 to 1, such as 0.05 for 5 %; 0: never");
@@ -218,11 +225,15 @@ fn header(given: v1::BatchHeader) -> Result<Header, Status> {
     if canary_count.is_none() {
         fields.wrong("header.canary_count", "is negative: give how many are sent as a trial, or 0");
     }
+    if let Some(environment) = environment {
+        let said = (reason.as_str(), ticket.as_str(), Some(on_behalf_of.as_str()));
+        permit.demand(&mut fields, "header.", environment, said);
+    }
     let environment = fields.done(environment)?;
     Ok(Header {
         id,
         environment,
-        caller: Caller::anonymous().as_str().to_owned(),
+        caller: permit.caller().as_str().to_owned(),
         reason,
         ticket,
         on_behalf_of,

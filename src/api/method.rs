@@ -1,25 +1,45 @@
-//! The names of the methods there are: what a caller made up is no name to log or to count by.
+//! The methods there are, and what each asks of its caller: what a caller made up is no name to log or to count by.
 
 use std::{collections::HashMap, sync::LazyLock};
 
 use prost::Message as _;
 use prost_types::FileDescriptorSet;
 
-use crate::proto;
+use crate::{
+    auth::Scope,
+    proto::{self, v1},
+};
 
 /// In place of any other.
 const OTHER: &str = "_OTHER";
+/// Whoever keeps the process running asks for its health, without being anybody.
+const FOR_ANYBODY: &str = "grpc.health.v1.";
 
-/// What a caller and the service send in one call.
-#[derive(Debug, Clone, Copy)]
-struct Streams {
+/// One method.
+#[derive(Debug)]
+pub(super) struct Method {
+    /// `package.Service/Method`
+    pub(super) name: String,
+    /// Who may call it.
+    pub(super) rule: Rule,
     /// Whether the caller may send more than one message.
-    of_caller: bool,
+    uploads: bool,
     /// Whether it may be answered with more than one.
-    of_service: bool,
+    downloads: bool,
 }
 
-static KNOWN: LazyLock<HashMap<String, Streams>> = LazyLock::new(|| {
+/// Who may call a method.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Rule {
+    /// Whoever reaches the port.
+    Anybody,
+    /// Whoever is known.
+    Known,
+    /// Whoever has the scope, in the environment that it is about.
+    Having(Scope),
+}
+
+static KNOWN: LazyLock<HashMap<String, Method>> = LazyLock::new(|| {
     [
         proto::DESCRIPTORS,
         tonic_health::pb::FILE_DESCRIPTOR_SET,
@@ -28,26 +48,28 @@ static KNOWN: LazyLock<HashMap<String, Streams>> = LazyLock::new(|| {
     ]
     .into_iter()
     .flat_map(methods)
+    .map(|method| (method.name.clone(), method))
     .collect()
 });
 
+/// The method at a path, if there is one.
+pub(super) fn find(path: &str) -> Option<&'static Method> {
+    KNOWN.get(path.trim_start_matches('/'))
+}
+
 /// `package.Service/Method` of a path, or `_OTHER` where there is no such method.
 pub(super) fn method(path: &str) -> &'static str {
-    KNOWN.get_key_value(path.trim_start_matches('/')).map_or(OTHER, |(name, _)| name)
+    find(path).map_or(OTHER, |method| &method.name)
 }
 
 /// Whether either side may send more than one message in a call to `path`.
 pub(super) fn streams(path: &str) -> bool {
-    find(path).is_some_and(|streams| streams.of_caller || streams.of_service)
+    find(path).is_some_and(|method| method.uploads || method.downloads)
 }
 
 /// Whether the caller may send more than one message in a call to `path`.
 pub(super) fn uploads(path: &str) -> bool {
-    find(path).is_some_and(|streams| streams.of_caller)
-}
-
-fn find(path: &str) -> Option<Streams> {
-    KNOWN.get(path.trim_start_matches('/')).copied()
+    find(path).is_some_and(|method| method.uploads)
 }
 
 /// Every name that [`method`] gives.
@@ -55,21 +77,36 @@ pub(super) fn known() -> impl Iterator<Item = &'static str> {
     KNOWN.keys().map(String::as_str).chain([OTHER])
 }
 
-fn methods(descriptors: &[u8]) -> Vec<(String, Streams)> {
+fn methods(descriptors: &[u8]) -> Vec<Method> {
     let set = FileDescriptorSet::decode(descriptors).unwrap_or_default();
     let of_file = |file: &prost_types::FileDescriptorProto| {
         let package = file.package().to_owned();
-        let names = |service: &prost_types::ServiceDescriptorProto| -> Vec<_> {
-            let named = |method: &prost_types::MethodDescriptorProto| {
-                let streams =
-                    Streams { of_caller: method.client_streaming(), of_service: method.server_streaming() };
-                (format!("{package}.{}/{}", service.name(), method.name()), streams)
+        let of_service = |service: &prost_types::ServiceDescriptorProto| -> Vec<Method> {
+            let of_method = |method: &prost_types::MethodDescriptorProto| {
+                let name = format!("{package}.{}/{}", service.name(), method.name());
+                let (uploads, downloads) = (method.client_streaming(), method.server_streaming());
+                Method { rule: rule(&name), name, uploads, downloads }
             };
-            service.method.iter().map(named).collect()
+            service.method.iter().map(of_method).collect()
         };
-        file.service.iter().flat_map(names).collect::<Vec<_>>()
+        file.service.iter().flat_map(of_service).collect::<Vec<_>>()
     };
     set.file.iter().flat_map(of_file).collect()
+}
+
+/// Ours say it in the contract; of the others, only health is for anybody.
+fn rule(name: &str) -> Rule {
+    let said = proto::SCOPES.iter().find(|(method, _)| *method == name);
+    match said.and_then(|(_, number)| v1::Scope::try_from(*number).ok()) {
+        Some(v1::Scope::Unblock) => Rule::Having(Scope::Unblock),
+        Some(v1::Scope::Bulk) => Rule::Having(Scope::Bulk),
+        Some(v1::Scope::Read) => Rule::Having(Scope::Read),
+        Some(v1::Scope::Contacts) => Rule::Having(Scope::Contacts),
+        Some(v1::Scope::Operate) => Rule::Having(Scope::Operate),
+        Some(v1::Scope::Audit) => Rule::Having(Scope::Audit),
+        Some(v1::Scope::Unspecified) | None if name.starts_with(FOR_ANYBODY) => Rule::Anybody,
+        Some(v1::Scope::Unspecified) | None => Rule::Known,
+    }
 }
 
 #[cfg(test)]
@@ -101,6 +138,17 @@ mod tests {
             ("/grpc.health.v1.Health/Watch", (true, false)),
         ] {
             assert_eq!((streams(path), uploads(path)), both, "{path}");
+        }
+    }
+
+    #[test]
+    fn every_method_of_ours_asks_for_a_scope_and_only_health_asks_for_nothing() {
+        for Method { name, rule, .. } in KNOWN.values() {
+            match name.split('.').next() {
+                Some("pingone") => assert!(matches!(rule, Rule::Having(_)), "{name}"),
+                _ if name.starts_with("grpc.health.") => assert_eq!(*rule, Rule::Anybody, "{name}"),
+                _ => assert_eq!(*rule, Rule::Known, "{name}"),
+            }
         }
     }
 }

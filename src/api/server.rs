@@ -18,7 +18,7 @@ use tonic_health::server::HealthReporter;
 use tower::Service;
 
 use super::{
-    Services, arrival::ArrivalLayer, deadline::DeadlineLayer, measure::MeasureLayer,
+    Admission, Services, arrival::ArrivalLayer, deadline::DeadlineLayer, gate::Gate, measure::MeasureLayer,
     normalise::NormaliseLayer, status::ErrorReason, transport::Transport,
 };
 use crate::proto::{self, v1};
@@ -43,6 +43,7 @@ pub struct Options {
 pub struct Server {
     services: Services,
     options: Options,
+    admission: Admission,
     health: HealthReporter,
     routes: Routes,
     open: Arc<AtomicBool>,
@@ -57,6 +58,7 @@ impl Server {
     pub async fn new(
         services: Services,
         options: Options,
+        admission: Admission,
         open: Arc<AtomicBool>,
     ) -> Result<Self, tonic_reflection::server::Error> {
         let (health, health_service) = tonic_health::server::health_reporter();
@@ -78,6 +80,10 @@ impl Server {
                 v1::environment_service_server::EnvironmentServiceServer::new(services.clone())
                     .max_decoding_message_size(MESSAGE_AT_MOST),
             )
+            .add_service(
+                v1::audit_service_server::AuditServiceServer::new(services.clone())
+                    .max_decoding_message_size(MESSAGE_AT_MOST),
+            )
             .add_service(health_service);
         if options.reflection {
             let builder = || {
@@ -88,7 +94,7 @@ impl Server {
             // Many clients speak only the older of the two.
             routes.add_service(builder().build_v1()?).add_service(builder().build_v1alpha()?);
         }
-        let server = Self { services, options, health, routes: routes.routes(), open };
+        let server = Self { services, options, admission, health, routes: routes.routes(), open };
         server.health().set(false).await;
         Ok(server)
     }
@@ -104,7 +110,7 @@ impl Server {
     pub async fn run(self, listener: TcpListener, shutdown: CancellationToken) {
         let limit = Limit {
             open: self.open,
-            inner: self.routes.prepare(),
+            inner: Gate::new(self.routes.prepare(), self.admission),
             calls: Arc::new(Semaphore::new(self.options.concurrent_calls)),
         };
         let server = listener.local_addr().unwrap_or_else(|_| SocketAddr::from(([0, 0, 0, 0], 0)));
@@ -135,6 +141,7 @@ impl Health {
             v1::job_service_server::SERVICE_NAME,
             v1::batch_service_server::SERVICE_NAME,
             v1::environment_service_server::SERVICE_NAME,
+            v1::audit_service_server::SERVICE_NAME,
         ];
         for service in names {
             self.0.set_service_status(service, status).await;

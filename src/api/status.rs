@@ -59,12 +59,30 @@ pub enum ErrorReason {
     JobStateConflict,
     /// The batch's state does not allow it.
     BatchStateConflict,
+    /// The call proves nobody.
+    CredentialsMissing,
+    /// What the call brings as a proof proves nothing.
+    CredentialsInvalid,
+    /// What the call brings as a proof was good once.
+    CredentialsExpired,
+    /// The caller may not do this, or not there; also said of what does not exist for it.
+    PermissionMissing,
+    /// The caller has had as many devices unblocked as it may.
+    CallerQuotaExceeded,
+    /// The device was unblocked as often as it may be.
+    DeviceQuotaExceeded,
+    /// The caller calls more often than it may.
+    CallerRateLimited,
+    /// The caller has as many streams open as it may.
+    StreamLimit,
     /// Too many calls at once.
     QueueFull,
     /// Postgres is not available.
     StoreUnavailable,
     /// This replica stops.
     Draining,
+    /// The keys that tokens are checked with could not be had.
+    AuthKeysUnavailable,
     /// PingOne did not give what the call is for.
     Upstream(Reason),
     /// A defect; the log has it.
@@ -73,7 +91,7 @@ pub enum ErrorReason {
 
 impl ErrorReason {
     /// Every reason, for tables and tests.
-    pub const ALL: [Self; 29] = [
+    pub const ALL: [Self; 38] = [
         Self::FieldInvalid,
         Self::PageTokenInvalid,
         Self::MethodUnknown,
@@ -91,9 +109,18 @@ impl ErrorReason {
         Self::EnvironmentNotServed,
         Self::JobStateConflict,
         Self::BatchStateConflict,
+        Self::CredentialsMissing,
+        Self::CredentialsInvalid,
+        Self::CredentialsExpired,
+        Self::PermissionMissing,
+        Self::CallerQuotaExceeded,
+        Self::DeviceQuotaExceeded,
+        Self::CallerRateLimited,
+        Self::StreamLimit,
         Self::QueueFull,
         Self::StoreUnavailable,
         Self::Draining,
+        Self::AuthKeysUnavailable,
         Self::Upstream(Reason::NotFound),
         Self::Upstream(Reason::Forbidden),
         Self::Upstream(Reason::Rejected),
@@ -126,9 +153,18 @@ impl ErrorReason {
             Self::EnvironmentNotServed => "ENVIRONMENT_NOT_SERVED",
             Self::JobStateConflict => "JOB_STATE_CONFLICT",
             Self::BatchStateConflict => "BATCH_STATE_CONFLICT",
+            Self::CredentialsMissing => "CREDENTIALS_MISSING",
+            Self::CredentialsInvalid => "CREDENTIALS_INVALID",
+            Self::CredentialsExpired => "CREDENTIALS_EXPIRED",
+            Self::PermissionMissing => "PERMISSION_MISSING",
+            Self::CallerQuotaExceeded => "CALLER_QUOTA_EXCEEDED",
+            Self::DeviceQuotaExceeded => "DEVICE_QUOTA_EXCEEDED",
+            Self::CallerRateLimited => "CALLER_RATE_LIMITED",
+            Self::StreamLimit => "STREAM_LIMIT",
             Self::QueueFull => "QUEUE_FULL",
             Self::StoreUnavailable => "STORE_UNAVAILABLE",
             Self::Draining => "DRAINING",
+            Self::AuthKeysUnavailable => "AUTH_KEYS_UNAVAILABLE",
             Self::Upstream(reason) => reason.name(),
             Self::Internal => "INTERNAL",
         }
@@ -144,7 +180,16 @@ impl ErrorReason {
             Self::OffsetGap => Code::OutOfRange,
             Self::UploadSuperseded => Code::Aborted,
             Self::MethodUnknown => Code::Unimplemented,
-            Self::MessageTooLarge | Self::QueueFull => Code::ResourceExhausted,
+            Self::MessageTooLarge
+            | Self::CallerQuotaExceeded
+            | Self::DeviceQuotaExceeded
+            | Self::CallerRateLimited
+            | Self::StreamLimit
+            | Self::QueueFull => Code::ResourceExhausted,
+            Self::CredentialsMissing | Self::CredentialsInvalid | Self::CredentialsExpired => {
+                Code::Unauthenticated
+            }
+            Self::PermissionMissing => Code::PermissionDenied,
             Self::DeadlinePassed => Code::DeadlineExceeded,
             Self::JobNotFound
             | Self::BatchNotFound
@@ -160,6 +205,7 @@ impl ErrorReason {
             }
             Self::StoreUnavailable
             | Self::Draining
+            | Self::AuthKeysUnavailable
             | Self::Upstream(
                 Reason::Rejected
                 | Reason::Unavailable
@@ -178,9 +224,15 @@ impl ErrorReason {
         match self {
             Self::DeadlinePassed => "yes, with the same request_id",
             Self::OffsetGap => "no: from the next_offset that the batch says",
-            Self::StoreUnavailable | Self::Draining | Self::QueueFull => {
-                "yes, with the same request_id, after RetryInfo"
+            Self::CredentialsMissing | Self::CredentialsInvalid | Self::CredentialsExpired => {
+                "only with other credentials, such as a fresh token"
             }
+            Self::StoreUnavailable
+            | Self::Draining
+            | Self::AuthKeysUnavailable
+            | Self::CallerRateLimited
+            | Self::QueueFull => "yes, with the same request_id, after RetryInfo",
+            Self::StreamLimit => "yes, after RetryInfo",
             Self::Upstream(_) if matches!(self.code(), Code::Unavailable) => "yes, after RetryInfo",
             _ => "no",
         }
@@ -188,7 +240,12 @@ impl ErrorReason {
 
     const fn retry_after(self) -> Option<Duration> {
         match self {
-            Self::StoreUnavailable | Self::Draining | Self::QueueFull => Some(RETRY_SOON),
+            Self::StoreUnavailable
+            | Self::Draining
+            | Self::AuthKeysUnavailable
+            | Self::CallerRateLimited
+            | Self::StreamLimit
+            | Self::QueueFull => Some(RETRY_SOON),
             Self::Upstream(_) if matches!(self.code(), Code::Unavailable) => Some(RETRY_SOON),
             _ => None,
         }
@@ -251,8 +308,13 @@ pub(super) fn store(error: &StoreError) -> Status {
             ErrorReason::StoreUnavailable
                 .status("the database is not available: try again with the same request_id")
         }
+        // It is in the log already, once a minute.
+        StoreError::Trail(_) => ErrorReason::StoreUnavailable.status(
+            "the audit trail cannot be written, so nothing was done: try again with the same request_id",
+        ),
         StoreError::Refused(_)
         | StoreError::Corrupt(_)
+        | StoreError::Sealed(_)
         | StoreError::Address(_)
         | StoreError::Migration(_)
         | StoreError::SchemaOlder { .. }

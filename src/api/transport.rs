@@ -1,6 +1,7 @@
 //! Connections to the gRPC port: accept, TLS, HTTP/1.1 or HTTP/2 with every limit said, and an end to each.
 
 mod activity;
+mod certificate;
 mod handshake;
 mod room;
 mod tls;
@@ -27,6 +28,7 @@ use tower::Service;
 use super::STREAM_AT_MOST;
 use crate::{auth::Peer, reload::Current, telemetry::metrics};
 
+pub use certificate::OwnCertificate;
 pub use tls::TlsFiles;
 
 use activity::{Activity, Due, Told};

@@ -29,17 +29,8 @@ impl Serve {
         let config = Config::load(&self.settings, |name| std::env::var_os(name))?;
         let telemetry = telemetry::init(&config.telemetry).map_err(Error::failed)?;
         let shutdown = signals::shutdown().map_err(Error::failed)?;
-        if config.insecure_no_auth {
-            tracing::warn!(listen = %config.listen, "callers are NOT authenticated: whoever reaches this port may unblock devices");
-        }
-        if config.tls.is_none() && !config.listen.ip().to_canonical().is_loopback() {
-            tracing::warn!(listen = %config.listen, "the gRPC port is NOT encrypted: whoever listens on the way reads and changes calls; set UNBLOCK_TLS_CERT and UNBLOCK_TLS_KEY");
-        }
-        let app =
-            App::build(Settings::of(&config).map_err(Error::failed)?).await.map_err(|error| match error {
-                AppError::Files(error) => Error::Unusable(error.to_string()),
-                other => Error::failed(other),
-            })?;
+        warn_of_the_open(&config);
+        let app = App::build(Settings::of(&config).map_err(unusable)?).await.map_err(Error::failed)?;
         let app = app.with_levels(telemetry.levels());
         let listeners = Listeners {
             grpc: bind(config.listen, "--listen").await?,
@@ -59,12 +50,40 @@ impl Serve {
     }
 }
 
+/// At every start, of what nobody would notice otherwise.
+fn warn_of_the_open(config: &Config) {
+    let listen = config.listen;
+    if !config.knows_callers() {
+        tracing::warn!(%listen, "callers are NOT authenticated: whoever reaches this port may unblock devices");
+        if config.policy_file.is_some() {
+            tracing::warn!(
+                "the policy allows `anonymous` nothing: name an issuer or authorities for callers' certificates, or every call is refused"
+            );
+        }
+    }
+    if config.tls.is_some() || listen.ip().to_canonical().is_loopback() {
+        return;
+    }
+    if config.oidc.is_empty() {
+        tracing::warn!(%listen, "the gRPC port is NOT encrypted: whoever listens on the way reads and changes calls; set UNBLOCK_TLS_CERT and UNBLOCK_TLS_KEY");
+    } else {
+        tracing::warn!(%listen, "tokens come UNENCRYPTED to this port: whoever listens on the way may use them; set UNBLOCK_TLS_CERT and UNBLOCK_TLS_KEY, or have a proxy in front of it end TLS");
+    }
+}
+
 fn tls_mode(config: &Config) -> &'static str {
     match config.tls.as_ref().map(|tls| tls.clients.as_ref().map(|(_, auth)| *auth)) {
         None => "off",
         Some(None) => "on",
         Some(Some(ClientAuth::Optional)) => "on, certificates of callers optional",
         Some(Some(ClientAuth::Required)) => "on, certificates of callers required",
+    }
+}
+
+fn unusable(error: AppError) -> Error {
+    match error {
+        AppError::Reload(error) => Error::Unusable(error.to_string()),
+        other => Error::failed(other),
     }
 }
 

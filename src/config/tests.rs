@@ -1,7 +1,9 @@
 //! The configuration as its users meet it: flags, variables and files in, settings or mistakes out.
 
+mod oidc;
 mod pingone;
 mod secrets;
+mod tls;
 
 use std::{collections::BTreeMap, error::Error, fs};
 
@@ -14,6 +16,7 @@ use crate::pingone::{ClientAuth, Credential};
 type Outcome = Result<(), Box<dyn Error>>;
 
 const HOME: &str = "abfba8f6-49eb-49f5-a5d9-80ad5c98f9f6";
+const POLICY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/src/config/tests/policy.toml");
 /// It is there, and that is all that is asked of it here.
 const FILE: &str = "/etc/passwd";
 const OTHER: &str = "6697f628-7712-4e71-b52b-920ba0635020";
@@ -39,10 +42,22 @@ impl Setup {
             .variable("PINGONE_CLIENT_SECRET", "hunter2"))
     }
 
+    /// With a policy, as callers that are known need.
+    fn with_policy() -> Result<Self, Box<dyn Error>> {
+        Ok(Self::least()?.variable("UNBLOCK_POLICY_FILE", POLICY))
+    }
+
     /// With TLS, and callers' certificates verified.
     fn with_tls() -> Result<Self, Box<dyn Error>> {
         let files = ["UNBLOCK_TLS_CERT", "UNBLOCK_TLS_KEY", "UNBLOCK_TLS_CLIENT_CA"];
-        Ok(files.into_iter().fold(Self::least()?, |setup, name| setup.variable(name, FILE)))
+        Ok(files.into_iter().fold(Self::with_policy()?, |setup, name| setup.variable(name, FILE)))
+    }
+
+    /// With callers' tokens verified.
+    fn with_issuer() -> Result<Self, Box<dyn Error>> {
+        Ok(Self::with_policy()?
+            .variable("UNBLOCK_OIDC_ISSUER", "https://auth.pingone.eu/one/as")
+            .variable("UNBLOCK_OIDC_AUDIENCE", "one"))
     }
 
     fn flag(mut self, flags: &[&str]) -> Self {
@@ -107,11 +122,18 @@ const SAMPLES: &[(&str, &str)] = &[
     ("tls_client_ca", "/etc/hosts"),
     ("tls_client_auth", "optional"),
     ("max_connections", "9"),
+    ("policy_file", POLICY),
+    ("oidc_issuer", "https://auth.pingone.eu/other/as"),
+    ("oidc_audience", "another"),
+    ("oidc_jwks_url", "https://auth.pingone.eu/other/as/jwks"),
+    ("oidc_subject_claim", "client_id"),
+    ("oidc_keys_max_age", "12h"),
     ("reflection", "false"),
     ("max_concurrent_calls", "7"),
     ("shutdown_grace", "3s"),
     ("hold", "true"),
     ("retention", "30d"),
+    ("audit_retention", "700d"),
     ("retry_first", "1s"),
     ("retry_longest", "2m"),
     ("max_attempts", "3"),
@@ -147,8 +169,12 @@ fn every_setting_is_a_flag_a_variable_and_a_key() -> Outcome {
         SAMPLES.iter().map(|s| s.0).collect::<Vec<_>>()
     );
     for (setting, (key, value)) in open.zip(SAMPLES) {
-        // Those of TLS mean nothing without each other.
-        let start = || if key.starts_with("tls_") { Setup::with_tls() } else { Setup::least() };
+        // Those of TLS and of an issuer mean nothing without each other.
+        let start = || match key.split('_').next() {
+            Some("tls") => Setup::with_tls(),
+            Some("oidc") => Setup::with_issuer(),
+            _ => Setup::least(),
+        };
         let least = printed(&start()?.config()?);
         let flags = match setting.flag {
             Flag::Value(flag, _) => vec![flag, *value],
@@ -239,6 +265,7 @@ fn a_value_that_cannot_be_is_a_mistake_where_it_stands() -> Outcome {
         ("UNBLOCK_LISTEN", "0.0.0.0:50051", "callers are not authenticated"),
         ("UNBLOCK_LISTEN", "[::]:50051", "callers are not authenticated"),
         ("UNBLOCK_ADMIN_LISTEN", "127.0.0.1:50051", "the same address"),
+        ("UNBLOCK_POLICY_FILE", "/nowhere.toml", "cannot be read"),
         ("UNBLOCK_MAX_CONCURRENT_CALLS", "-1", "out of range"),
         ("UNBLOCK_SHUTDOWN_GRACE", "0s", "out of range"),
         ("UNBLOCK_RETENTION", "59m", "out of range"),
@@ -282,49 +309,6 @@ fn listening_beyond_this_machine_needs_a_word() -> Outcome {
 }
 
 #[test]
-fn half_of_tls_is_a_mistake_and_says_what_is_missing() -> Outcome {
-    let (cert, key) = ("UNBLOCK_TLS_CERT", "UNBLOCK_TLS_KEY");
-    let (authorities, who) = ("UNBLOCK_TLS_CLIENT_CA", "UNBLOCK_TLS_CLIENT_AUTH");
-    for (given, told) in [
-        (&[(cert, FILE)][..], "UNBLOCK_TLS_KEY: not set, but the certificate is (UNBLOCK_TLS_CERT); set it"),
-        (&[(key, FILE)], "UNBLOCK_TLS_CERT: not set, but its key is (UNBLOCK_TLS_KEY); set it"),
-        (&[(authorities, FILE)], "UNBLOCK_TLS_CLIENT_CA: callers show certificates only over TLS; "),
-        (&[(cert, FILE), (key, "/nowhere/key")], "UNBLOCK_TLS_KEY: the file cannot be read: "),
-        (&[(cert, FILE), (key, FILE), (who, "required")], "UNBLOCK_TLS_CLIENT_AUTH: there is no authority "),
-        (
-            &[(cert, FILE), (key, FILE), (authorities, FILE), (who, "none")],
-            "UNBLOCK_TLS_CLIENT_AUTH: authorities ",
-        ),
-        (
-            &[(cert, FILE), (key, FILE), (who, "maybe")],
-            "UNBLOCK_TLS_CLIENT_AUTH: \"maybe\" means nothing here; ",
-        ),
-    ] {
-        let setup = given.iter().fold(Setup::least()?, |setup, (name, value)| setup.variable(name, *value));
-        let mistakes = setup.mistakes()?;
-        assert!(mistakes.len() == 1 && mistakes[0].starts_with(told), "{told}: {mistakes:?}");
-    }
-    Ok(())
-}
-
-#[test]
-fn who_names_authorities_lets_nobody_in_without_a_certificate_unless_he_says_so() -> Outcome {
-    let auth = |setup: Setup| {
-        Ok::<_, Box<dyn Error>>(setup.config()?.tls.and_then(|tls| tls.clients).map(|(_, auth)| auth))
-    };
-    assert_eq!(auth(Setup::with_tls()?)?, Some(crate::auth::ClientAuth::Required));
-    let optional = Setup::with_tls()?.variable("UNBLOCK_TLS_CLIENT_AUTH", "optional");
-    assert_eq!(auth(optional)?, Some(crate::auth::ClientAuth::Optional));
-    assert_eq!(auth(Setup::with_tls()?.without("UNBLOCK_TLS_CLIENT_CA"))?, None);
-    let beside = Setup::least()?.file("tls_cert = 'a.pem'\ntls_key = 'b.pem'")?;
-    let beside = beside.written("a.pem", "a")?.written("b.pem", "b")?;
-    let folder = beside.folder.path().to_owned();
-    let tls = beside.config()?.tls.ok_or("no TLS")?;
-    assert_eq!((tls.cert, tls.key), (folder.join("a.pem"), folder.join("b.pem")));
-    Ok(())
-}
-
-#[test]
 fn an_unknown_key_is_a_mistake_with_a_suggestion() -> Outcome {
     let setup = Setup::least()?.file(&format!(
         "lissten = 'x'\nzzz = 1\n[[environment]]\nid = '{OTHER}'\nratelimit = 1\n[environment.credential]\nclientid = 'c'\naccess_token_file = 't'"
@@ -351,6 +335,20 @@ fn a_broken_file_is_told_by_its_line_and_not_quoted() -> Outcome {
     assert_eq!(told.len(), 1);
     assert!(told[0].starts_with("unblock.toml: line 3: this is not TOML: "), "{told:?}");
     assert!(!told[0].contains("hunter2"), "{told:?}");
+    Ok(())
+}
+
+#[test]
+fn the_mistakes_of_a_policy_stand_among_the_others() -> Outcome {
+    let setup = Setup::least()?
+        .variable("UNBLOCK_ROLE", "boss")
+        .file("policy_file = 'policy.toml'")?
+        .written("policy.toml", "[[caller]]\nname = 'dns:desk'\n\nallow = []\ncallers = 1\n")?;
+    let told = setup.mistakes()?;
+    assert_eq!(told.len(), 3, "{told:?}");
+    assert!(told[0].starts_with("UNBLOCK_ROLE: "), "{told:?}");
+    assert!(told[1].starts_with("policy.toml: line 1: this caller is allowed nothing; "), "{told:?}");
+    assert!(told[2].starts_with("policy.toml: line 5: there is no key \"callers\"; "), "{told:?}");
     Ok(())
 }
 

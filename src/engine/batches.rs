@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::{Control, SubmitError, hints::Word, keep};
 use crate::{
     batch::{Batch, Header, State, Target},
-    job::{Caller, Priority},
+    job::{Actor, Caller, Priority},
     store::{Appended, BatchKey, Opened, RetryWish, StoreError, TargetPlace, Unfit},
     telemetry::metrics,
 };
@@ -17,6 +17,8 @@ pub struct Upload {
     pub batch: Batch,
     /// Which upload of it; nothing where any may write.
     pub number: Option<i64>,
+    /// Who uploads.
+    pub actor: Actor,
 }
 
 impl Upload {
@@ -35,9 +37,9 @@ impl Control {
     ///
     /// # Errors
     /// [`StoreError`] as [`Store::open_batch`](crate::store::Store::open_batch).
-    pub async fn open_batch(&self, header: &Header) -> Result<Opened, StoreError> {
+    pub async fn open_batch(&self, header: &Header, actor: &Actor) -> Result<Opened, StoreError> {
         let trace_parent = crate::telemetry::trace_parent_of_current_span();
-        let opened = self.0.store.open_batch(header, trace_parent.as_deref()).await?;
+        let opened = self.0.store.open_batch(header, actor, trace_parent.as_deref()).await?;
         self.0.batches.notify_one();
         Ok(opened)
     }
@@ -64,8 +66,11 @@ impl Control {
     ) -> Result<Result<Appended, Unfit>, SubmitError> {
         let environment = upload.batch.header.environment;
         self.0.backlogs.admit(environment, Priority::Bulk, targets.len())?;
-        let appended =
-            self.0.store.append_targets(upload.key(), environment, upload.number, offset, targets).await;
+        let appended = self
+            .0
+            .store
+            .append_targets(upload.key(), &upload.batch.header, &upload.actor, upload.number, offset, targets)
+            .await;
         let recorded = match &appended {
             Ok(Ok(appended)) => appended.jobs,
             _ => 0,
@@ -82,7 +87,7 @@ impl Control {
     /// # Errors
     /// [`StoreError`] as [`Store::seal_batch`](crate::store::Store::seal_batch).
     pub async fn seal(&self, upload: &Upload, rows: u64) -> Result<Result<(), Unfit>, StoreError> {
-        let sealed = self.0.store.seal_batch(upload.key(), upload.number, rows).await?;
+        let sealed = self.0.store.seal_batch(upload.key(), &upload.actor, upload.number, rows).await?;
         self.look_at_batches().await;
         Ok(sealed)
     }
@@ -91,15 +96,10 @@ impl Control {
     ///
     /// # Errors
     /// [`StoreError`] as [`Store::move_batch`](crate::store::Store::move_batch).
-    pub async fn pause_batch(
-        &self,
-        batch: &Batch,
-        caller: &Caller,
-        reason: &str,
-    ) -> Result<bool, StoreError> {
+    pub async fn pause_batch(&self, batch: &Batch, actor: &Actor, reason: &str) -> Result<bool, StoreError> {
         let from = [State::Uploading, State::Running, State::Paused];
-        let why = because("paused", caller, reason);
-        let paused = self.0.store.move_batch(key(batch), &from, State::Paused, &why).await?;
+        let why = because("paused", &actor.caller, reason);
+        let paused = self.0.store.move_batch(key(batch), &from, State::Paused, &why, (actor, reason)).await?;
         self.look_at_batches().await;
         if paused {
             metrics().jobs.batch_paused("operator");
@@ -111,8 +111,8 @@ impl Control {
     ///
     /// # Errors
     /// [`StoreError`] as [`Store::resume_batch`](crate::store::Store::resume_batch).
-    pub async fn resume_batch(&self, batch: &Batch) -> Result<bool, StoreError> {
-        let resumed = self.0.store.resume_batch(key(batch)).await?;
+    pub async fn resume_batch(&self, batch: &Batch, actor: &Actor, reason: &str) -> Result<bool, StoreError> {
+        let resumed = self.0.store.resume_batch(key(batch), actor, reason).await?;
         self.look_at_batches().await;
         Ok(resumed)
     }
@@ -121,15 +121,10 @@ impl Control {
     ///
     /// # Errors
     /// [`StoreError`] as [`Store::move_batch`](crate::store::Store::move_batch).
-    pub async fn cancel_batch(
-        &self,
-        batch: &Batch,
-        caller: &Caller,
-        reason: &str,
-    ) -> Result<bool, StoreError> {
+    pub async fn cancel_batch(&self, batch: &Batch, actor: &Actor, reason: &str) -> Result<bool, StoreError> {
         let from = [State::Uploading, State::Running, State::Paused, State::Cancelling];
-        let why = because("cancelled", caller, reason);
-        if !self.0.store.move_batch(key(batch), &from, State::Cancelling, &why).await? {
+        let why = because("cancelled", &actor.caller, reason);
+        if !self.0.store.move_batch(key(batch), &from, State::Cancelling, &why, (actor, reason)).await? {
             return Ok(batch.state == State::Cancelled);
         }
         // So that its owner claims nothing more while we go through it.
@@ -144,7 +139,7 @@ impl Control {
     /// # Errors
     /// [`StoreError`]: then some have new attempts; the same call again goes on.
     pub async fn retry_batch(&self, batch: &Batch, wish: &RetryWish<'_>) -> Result<Option<u64>, StoreError> {
-        if !self.0.store.begin_retry(key(batch)).await? {
+        if !self.0.store.begin_retry(key(batch), wish).await? {
             return Ok(None);
         }
         let (mut from, mut begun): (TargetPlace, u64) = ((0, 0), 0);

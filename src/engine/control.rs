@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::Core;
 use crate::{
     device::EnvironmentId,
-    job::{Caller, JobId, RetryPolicy},
+    job::{Actor, JobId, RetryPolicy},
     store::{Cancelled, Redrive, Redriven, StoreError},
 };
 
@@ -34,8 +34,8 @@ impl Control {
     ///
     /// # Errors
     /// [`StoreError`] as [`Store::cancel`](crate::store::Store::cancel).
-    pub async fn cancel(&self, id: JobId, caller: &Caller, reason: &str) -> Result<Cancelled, StoreError> {
-        let cancelled = self.0.store.cancel(id, caller, reason).await?;
+    pub async fn cancel(&self, id: JobId, actor: &Actor, reason: &str) -> Result<Cancelled, StoreError> {
+        let cancelled = self.0.store.cancel(id, actor, reason).await?;
         match cancelled {
             Cancelled::Ended => self.tell(id),
             Cancelled::EndsWithAttempt { settled_in } => {

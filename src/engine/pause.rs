@@ -1,7 +1,7 @@
 //! Pauses and resumes, from any replica. The owners find out by looking; the hint has them look at once.
 
 use super::{Control, hints::Word, look};
-use crate::{device::EnvironmentId, job::Caller, store::StoreError};
+use crate::{device::EnvironmentId, job::Actor, store::StoreError};
 
 impl Control {
     /// Has nothing more sent to `environment`, or to any. `reason`: at most 500 characters.
@@ -11,14 +11,14 @@ impl Control {
     pub async fn pause(
         &self,
         environment: Option<EnvironmentId>,
-        caller: &Caller,
+        actor: &Actor,
         reason: &str,
     ) -> Result<(), StoreError> {
         match environment {
-            Some(id) => self.0.store.pause_environment(id, caller.as_str(), reason).await?,
-            None => self.0.store.pause_everything(caller.as_str(), reason).await?,
+            Some(id) => self.0.store.pause_environment(id, actor, reason).await?,
+            None => self.0.store.pause_everything(actor, reason).await?,
         }
-        tracing::warn!(environment.id = named(environment), caller = caller.as_str(), "paused");
+        tracing::warn!(environment.id = named(environment), caller = actor.caller.as_str(), "paused");
         self.look_again().await;
         Ok(())
     }
@@ -30,13 +30,14 @@ impl Control {
     pub async fn resume(
         &self,
         environment: Option<EnvironmentId>,
-        caller: &Caller,
+        actor: &Actor,
+        reason: &str,
     ) -> Result<(), StoreError> {
         match environment {
-            Some(id) => self.0.store.resume_environment(id).await?,
-            None => self.0.store.resume_everything().await?,
+            Some(id) => self.0.store.resume_environment(id, actor, reason).await?,
+            None => self.0.store.resume_everything(actor, reason).await?,
         }
-        tracing::info!(environment.id = named(environment), caller = caller.as_str(), "resumed");
+        tracing::info!(environment.id = named(environment), caller = actor.caller.as_str(), "resumed");
         self.look_again().await;
         Ok(())
     }

@@ -1,20 +1,20 @@
 //! What a caller asks for.
 
-use std::{fmt, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
 use crate::device::DeviceRef;
 
-use super::JobId;
+use super::{Actor, JobId};
 
 /// Who asks: idempotency, the trail and quotas hang on it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct Caller(String);
+pub struct Caller(Arc<str>);
 
 impl Caller {
     /// The caller where authentication is off.
     #[must_use]
     pub fn anonymous() -> Self {
-        Self("anonymous".to_owned())
+        Self(Arc::from("anonymous"))
     }
 
     /// A caller by its name: `issuer|subject` of a token, or a name of its certificate. At most 512 printable characters; nobody
@@ -22,7 +22,7 @@ impl Caller {
     #[must_use]
     pub fn named(name: &str) -> Option<Self> {
         let fits = (1..=512).contains(&name.chars().count()) && !name.chars().any(char::is_control);
-        (fits && name != "anonymous").then(|| Self(name.to_owned()))
+        (fits && name != "anonymous").then(|| Self(Arc::from(name)))
     }
 
     /// Its name.
@@ -84,7 +84,7 @@ pub struct NewJob {
     /// What to unblock or, where it stands for every device of its user, whose devices to list.
     pub device: DeviceRef,
     /// Who asks.
-    pub caller: Caller,
+    pub actor: Actor,
     /// The caller's idempotency key.
     pub request_id: Option<String>,
     /// Why.

@@ -172,7 +172,7 @@ impl Job {
         Self {
             id: new.id,
             device: new.device,
-            caller: new.caller.as_str().to_owned(),
+            caller: new.actor.caller.as_str().to_owned(),
             request_id: new.request_id,
             reason: new.reason,
             ticket: new.ticket,

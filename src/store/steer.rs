@@ -5,9 +5,10 @@ use std::time::Duration;
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-use super::{LEASE, SEND_WINDOW, Store, StoreError, between, count, micros, stored_count};
+use super::{LEASE, SEND_WINDOW, Store, StoreError, audit::Note, between, count, micros, stored_count};
 use crate::{
-    job::{Caller, JobId, Priority, State},
+    audit::{Action, Personal},
+    job::{Actor, JobId, Priority, State},
     telemetry::{metrics, metrics::timed},
 };
 
@@ -37,7 +38,7 @@ pub struct Redrive {
     /// How long the new run may wait.
     pub time_to_live: Duration,
     /// Who asks.
-    pub caller: Caller,
+    pub actor: Actor,
     /// Why.
     pub reason: String,
     /// For which case.
@@ -70,13 +71,13 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError`]: then nothing changed, or the answer was lost; the same call again is harmless.
-    pub async fn cancel(&self, id: JobId, caller: &Caller, reason: &str) -> Result<Cancelled, StoreError> {
+    pub async fn cancel(&self, id: JobId, actor: &Actor, reason: &str) -> Result<Cancelled, StoreError> {
         let _timed = timed("cancel");
         let (lane, uuid) = (id.lane().number(), id.as_uuid());
         let mut transaction = self.pool.begin().await?;
         let ready = sqlx::query!(
             r#"
-            select run, flow, lease_until > now() as "leased!", now() as "now!",
+            select environment_id, run, flow, lease_until > now() as "leased!", now() as "now!",
                    case when lease_until > now() then lease_until end as lease_until
             from ready where lane = $1 and job_id = $2 for update
             "#,
@@ -92,16 +93,31 @@ impl Store {
                 Some((_, state)) => Cancelled::TooLate(state),
             });
         };
+        let personal = Personal::because(reason, "");
+        let note = Note::by(actor, id.lane(), personal);
         sqlx::query!(
             r#"
-            insert into cancellation (lane, job_id, run, caller, reason) values ($1, $2, $3, $4, $5)
-            on conflict do nothing
+            with asked as (
+                insert into cancellation (lane, job_id, run, caller, reason) values ($1, $2, $3, $4, $5)
+                on conflict do nothing
+                returning lane, job_id, run, caller
+            )
+            insert into audit (lane, event_id, environment_id, job_id, trace_id, run, action, caller, policy, personal_digest,
+                               personal)
+            select lane, $6, $7, job_id, $8, run, $9, caller, $10, $11, $12 from asked
             "#,
             lane,
             uuid,
             ready.run,
-            caller.as_str(),
+            note.caller,
             reason,
+            note.event_id,
+            ready.environment_id,
+            note.trace_id,
+            Action::CancelAsked.number(),
+            note.policy,
+            note.digest,
+            note.personal,
         )
         .execute(&mut *transaction)
         .await?;
@@ -117,7 +133,13 @@ impl Store {
             sqlx::query!(
                 r#"
                 with gone as (
-                    delete from ready where lane = $1 and job_id = $2 returning lane, job_id, run, attempt, spared, flow
+                    delete from ready where lane = $1 and job_id = $2
+                    returning lane, job_id, environment_id, run, attempt, spared, flow
+                ), noted as (
+                    insert into audit (lane, event_id, environment_id, job_id, run, attempts, action, outcome, caller)
+                    select lane, audit_event_id($3, job_id), environment_id, job_id, run, attempt - spared, 6, 5,
+                           'pingone-unblock'
+                    from gone
                 ), counted as (
                     insert into batch_delta (lane, number, delta_id, cancelled)
                     select lane, flow - flow % 2, $3, 1 from gone where flow > 1
@@ -186,27 +208,40 @@ impl Store {
         if !matches!(state, State::Failed | State::Expired) {
             return Ok(Redriven::Unfit(Some(state)));
         }
+        let personal = Personal::because(&wish.reason, &wish.ticket);
+        let note = Note::by(&wish.actor, wish.id.lane(), personal);
         let begun = sqlx::query!(
             r#"
             with begun as (
                 insert into redrive (lane, job_id, run, caller, reason, ticket, expires_at)
                 values ($1, $2, $3, $4, $5, $6, now() + $7::bigint * interval '1 microsecond')
                 on conflict do nothing
-                returning lane, job_id, run, requested_at, expires_at
+                returning lane, job_id, run, caller, requested_at, expires_at
+            ), again as (
+                select begun.*, job.environment_id, coalesce(job.flow, job.priority - 1) as flow
+                from begun, job
+                where job.lane = $1 and job.job_id = $2
+            ), noted as (
+                insert into audit (lane, event_id, environment_id, job_id, trace_id, run, action, caller, policy,
+                                   personal_digest, personal)
+                select lane, $8, environment_id, job_id, $9, run, $10, caller, $11, $12, $13 from again
             )
             insert into ready (lane, job_id, environment_id, flow, due_at, run, attempt, expires_at)
-            select begun.lane, begun.job_id, job.environment_id, coalesce(job.flow, job.priority - 1),
-                   begun.requested_at, begun.run, 0, begun.expires_at
-            from begun, job
-            where job.lane = $1 and job.job_id = $2
+            select lane, job_id, environment_id, flow, requested_at, run, 0, expires_at from again
             "#,
             lane,
             uuid,
             stored_count(run + 1),
-            wish.caller.as_str(),
+            note.caller,
             wish.reason,
             wish.ticket,
             micros(wish.time_to_live),
+            note.event_id,
+            note.trace_id,
+            Action::Redriven.number(),
+            note.policy,
+            note.digest,
+            note.personal,
         )
         .execute(&mut *transaction)
         .await?;

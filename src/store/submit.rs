@@ -5,8 +5,13 @@ use std::collections::HashMap;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::{Store, StoreError, column, keys, micros};
+use super::{
+    Store, StoreError,
+    audit::{pack, parted, trace_id},
+    column, keys, micros,
+};
 use crate::{
+    audit::{Action, Personal},
     job::{JobId, NewJob},
     telemetry::{metrics, metrics::timed},
 };
@@ -41,14 +46,17 @@ impl Store {
         metrics().postgres.carried("submit", group.len());
         let (lanes, ids) = keys(group, |entry| entry.job.id);
         let environments = column(group, |entry| entry.job.device.environment.as_uuid());
+        let (digests, personal): (Vec<_>, Vec<_>) = group.iter().map(|entry| personal(&entry.job)).unzip();
         let fresh = sqlx::query!(
             r#"
             with given as (
                 select * from unnest(
                     $1::smallint[], $2::uuid[], $3::uuid[], $4::uuid[], $5::uuid[], $6::text[], $7::text[], $8::text[],
-                    $9::text[], $10::text[], $11::smallint[], $12::bigint[], $13::text[], $14::bool[], $15::bigint[]
+                    $9::text[], $10::text[], $11::smallint[], $12::bigint[], $13::text[], $14::bool[], $15::bigint[],
+                    $17::uuid[], $18::text[], $19::smallint[], $20::bytea[], $21::bytea[]
                 ) as t (lane, job_id, environment_id, user_id, device_id, caller, request_id, reason,
-                        ticket, on_behalf_of, priority, time_to_live_us, trace_parent, born_claimed, flow)
+                        ticket, on_behalf_of, priority, time_to_live_us, trace_parent, born_claimed, flow,
+                        trace_id, policy, action, personal_digest, personal)
             ), fresh as (
                 insert into job (lane, job_id, environment_id, user_id, device_id, caller, request_id, reason, ticket,
                                  on_behalf_of, priority, created_at, expires_at, trace_parent)
@@ -59,13 +67,17 @@ impl Store {
                 order by lane, environment_id, caller, request_id, job_id
                 on conflict do nothing
                 returning lane, job_id, created_at, expires_at
+            ), taken as (
+                select given.*, fresh.created_at, fresh.expires_at from fresh join given using (lane, job_id)
             ), waiting as (
                 insert into ready (lane, job_id, environment_id, flow, due_at, run, attempt, expires_at, lease_until)
-                select lane, job_id, given.environment_id, given.flow, fresh.created_at, 1,
-                       case when given.born_claimed then 1 else 0 end, fresh.expires_at,
-                       case when given.born_claimed then fresh.created_at + $16::bigint * interval '1 microsecond'
+                select lane, job_id, environment_id, flow, created_at, 1, case when born_claimed then 1 else 0 end, expires_at,
+                       case when born_claimed then created_at + $16::bigint * interval '1 microsecond'
                             else '-infinity'::timestamptz end
-                from fresh join given using (lane, job_id)
+                from taken
+            ), noted as (
+                insert into audit (lane, event_id, environment_id, trace_id, action, caller, policy, personal_digest, personal)
+                select lane, job_id, environment_id, trace_id, action, caller, policy, personal_digest, personal from taken
             )
             select job_id, created_at from fresh
             "#,
@@ -74,7 +86,7 @@ impl Store {
             &environments,
             &column(group, |entry| entry.job.device.user.as_uuid()),
             &column(group, |entry| entry.job.device.device.as_uuid()),
-            &column(group, |entry| entry.job.caller.as_str().to_owned()),
+            &column(group, |entry| entry.job.actor.caller.as_str().to_owned()),
             &column(group, |entry| entry.job.request_id.clone()) as &[Option<String>],
             &column(group, |entry| entry.job.reason.clone()),
             &column(group, |entry| entry.job.ticket.clone()),
@@ -85,6 +97,11 @@ impl Store {
             &column(group, |entry| entry.born_claimed),
             &column(group, |entry| entry.job.priority.flow()),
             micros(super::LEASE),
+            &column(group, |entry| trace_id(&entry.job.actor)) as &[Option<Uuid>],
+            &column(group, |entry| entry.job.actor.policy.as_ref().to_owned()),
+            &column(group, |entry| asked(&entry.job).number()),
+            &digests as &[Option<Vec<u8>>],
+            &personal as &[Option<Vec<u8>>],
         )
         .fetch_all(&self.pool)
         .await?;
@@ -107,7 +124,7 @@ impl Store {
             "select job_id from job where lane = $1 and environment_id = $2 and caller = $3 and request_id = $4",
             job.id.lane().number(),
             job.device.environment.as_uuid(),
-            job.caller.as_str(),
+            job.actor.caller.as_str(),
             job.request_id,
         )
         .fetch_optional(&self.pool)
@@ -120,4 +137,22 @@ impl Store {
             None => Err(StoreError::Corrupt(format!("job {} met a request id that is not there", job.id))),
         }
     }
+}
+
+fn asked(job: &NewJob) -> Action {
+    if job.device.is_every() { Action::Listed } else { Action::Requested }
+}
+
+/// What the trail keeps of a request that is personal, its digest first.
+fn personal(job: &NewJob) -> (Option<Vec<u8>>, Option<Vec<u8>>) {
+    let device = job.device;
+    let personal = Personal {
+        user: Some(device.user),
+        device: (!device.is_every()).then_some(device.device),
+        on_behalf_of: job.on_behalf_of.clone(),
+        reason: job.reason.clone(),
+        ticket: job.ticket.clone(),
+        ..Personal::default()
+    };
+    parted(pack(&job.actor, personal))
 }

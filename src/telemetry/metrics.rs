@@ -33,6 +33,8 @@ use super::{
 pub use calls::{Call, Method};
 pub use postgres::{Connections, timed};
 pub use requests::{End, Request};
+#[cfg(test)]
+pub(crate) use security::{FETCHES, TOKENS};
 pub use security::{Refused, Reload};
 pub use upstream::{Cause, Environment};
 

@@ -9,8 +9,18 @@ use sqlx::{AssertSqlSafe, Connection as _, PgConnection, Row as _};
 use crate::harness::{Result, database::Database};
 
 /// The tables that grow with the jobs.
-const LARGE: [&str; 8] =
-    ["job", "ready", "outcome", "attempt", "redrive", "cancellation", "batch", "batch_target"];
+const LARGE: [&str; 10] = [
+    "job",
+    "ready",
+    "outcome",
+    "attempt",
+    "redrive",
+    "cancellation",
+    "batch",
+    "batch_target",
+    "audit",
+    "audit_seal",
+];
 /// The statements that read all of a lane, as they say of themselves: of what waits, of open batches, of old ones.
 const WALKS: [&str; 3] = [
     "from ready where lane = any($1)\n            group by lane, environment_id, flow",
@@ -57,7 +67,7 @@ fn by_key(look: &str, condition: &str) -> bool {
     match look.split("using ").nth(1).and_then(|rest| rest.split(' ').next()) {
         Some("ready_heads" | "job_history" | "batch_name") => bounds("environment_id"),
         Some("job_request") => bounds("request_id"),
-        Some(_) => bounds("lane") && (bounds("job_id") || bounds("number")),
+        Some(_) => bounds("lane") && (bounds("job_id") || bounds("number") || bounds("event_id")),
         None => false,
     }
 }

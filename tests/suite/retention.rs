@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use pingone_unblock::{
     device::EnvironmentId,
-    job::{Caller, JobId},
+    job::{Actor, JobId},
     proto::v1::{self, job::State},
     simulator::{Fault, RetryAfter},
     store::{Redrive, Redriven},
@@ -220,7 +220,7 @@ async fn a_redrive_and_the_end_of_its_job_exclude_each_other() -> Result<()> {
                     id: *id,
                     expected_run: None,
                     time_to_live: KEEP,
-                    caller: Caller::anonymous(),
+                    actor: Actor::anonymous(),
                     reason: String::new(),
                     ticket: String::new(),
                 };

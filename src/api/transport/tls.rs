@@ -20,8 +20,8 @@ use rustls::{
     version::{TLS12, TLS13},
 };
 use time::OffsetDateTime;
-use x509_parser::prelude::{FromDer as _, X509Certificate};
 
+use super::certificate::OwnCertificate;
 use crate::{
     auth::{Certificate, ClientAuth},
     redact::Redacted,
@@ -30,6 +30,10 @@ use crate::{
 
 /// HTTP/2 for gRPC, HTTP/1.1 for gRPC-Web.
 const PROTOCOLS: [&[u8]; 2] = [b"h2", b"http/1.1"];
+
+/// Its name where it is read anew.
+const WHAT: &str = "tls";
+const CERTIFICATE_FILE: &str = "the certificate file";
 
 /// The files that TLS is made of, PEM.
 #[derive(Debug, Clone)]
@@ -52,13 +56,23 @@ impl TlsFiles {
         files.extend(self.clients.iter().map(|(file, _)| file.clone()));
         let auth = self.clients.as_ref().map(|(_, auth)| *auth);
         let first = AtomicBool::new(true);
-        Reloader::new("tls", files, move |files| make(files, auth, first.swap(false, Ordering::Relaxed)))
+        Reloader::new(WHAT, files, move |files| make(files, auth, first.swap(false, Ordering::Relaxed)))
+    }
+
+    /// What the certificate says, as it lies there now.
+    ///
+    /// # Errors
+    /// [`ReloadError`] when the file holds none.
+    pub fn certificate(&self) -> Result<OwnCertificate, ReloadError> {
+        let read = std::fs::read(&self.cert).map_err(|error| wrong(&error.to_string()));
+        let own = read.and_then(|pem| OwnCertificate::of(&certificates(&pem, CERTIFICATE_FILE)?[0]));
+        own.map_err(|why| ReloadError { what: WHAT, why })
     }
 }
 
 fn make(files: &[Vec<u8>], auth: Option<ClientAuth>, first: bool) -> Result<ServerConfig, Redacted> {
     let [cert, key, authorities @ ..] = files else { return Err(wrong("a file is missing")) };
-    let chain = certificates(cert, "the certificate file")?;
+    let chain = certificates(cert, CERTIFICATE_FILE)?;
     check_time(&chain[0], first)?;
     // Not the error: it may quote the file.
     let key = PrivateKeyDer::from_pem_slice(key)
@@ -88,15 +102,16 @@ fn make(files: &[Vec<u8>], auth: Option<ClientAuth>, first: bool) -> Result<Serv
 
 /// An expired certificate does not replace another; at the start it is better than none, since jobs go on without callers.
 fn check_time(leaf: &CertificateDer<'_>, first: bool) -> Result<(), Redacted> {
-    let (_, leaf) =
-        X509Certificate::from_der(leaf).map_err(|_| wrong("the certificate file holds no certificate"))?;
-    let now = OffsetDateTime::now_utc().unix_timestamp();
-    let (from, until) = (leaf.validity().not_before.timestamp(), leaf.validity().not_after.timestamp());
-    match (until < now, first) {
+    let own = OwnCertificate::of(leaf)?;
+    let now = OffsetDateTime::now_utc();
+    match (own.not_after < now, first) {
         (true, false) => return Err(wrong("the certificate has expired")),
         (true, true) => tracing::error!("the TLS certificate has expired: no caller will trust it"),
         // A clock may be a little behind that of the authority.
-        _ if from > now => tracing::warn!(seconds = from - now, "the TLS certificate is not valid yet"),
+        _ if own.not_before > now => {
+            let seconds = (own.not_before - now).whole_seconds();
+            tracing::warn!(seconds, "the TLS certificate is not valid yet");
+        }
         _ => {}
     }
     Ok(())

@@ -5,12 +5,16 @@ use std::collections::HashSet;
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-use super::BatchKey;
+use super::{
+    BatchKey,
+    note::{Asked, NewRow, note_rows},
+};
 use crate::{
-    batch::{Named, State, Target},
-    device::{DeviceId, EnvironmentId},
-    job::{JobId, Priority},
-    store::{Store, StoreError, column},
+    audit::{Action, Personal},
+    batch::{Header, Named, State, Target},
+    device::DeviceId,
+    job::{Actor, JobId, Priority},
+    store::{Store, StoreError, audit::Note, column},
     telemetry::{metrics, metrics::timed},
 };
 
@@ -89,7 +93,8 @@ impl Store {
     pub async fn append_targets(
         &self,
         key: BatchKey,
-        environment: EnvironmentId,
+        header: &Header,
+        actor: &Actor,
         upload: Option<i64>,
         offset: u64,
         targets: &[Target],
@@ -122,12 +127,15 @@ impl Store {
             row.duplicate |= row.job.is_some_and(|job| !recorded.contains(&job));
         }
         record_rows(&mut transaction, key, next_offset, &fresh, recorded.len()).await?;
+        // Those that made no job are no action: they stand in the batch.
+        let noted: Vec<NewRow<'_>> = fresh.iter().filter_map(noted).collect();
+        note_rows(&mut transaction, &Asked::by(actor, header), &noted).await?;
         transaction.commit().await?;
         metrics().jobs.rows(true, new.len());
         metrics().jobs.accepted(Priority::Bulk, true, recorded.len());
         let next_offset = next_offset + u64::try_from(new.len()).unwrap_or_default();
         // Without its row an environment has no owner who looks.
-        self.register_environments(&[environment]).await?;
+        self.register_environments(&[header.environment]).await?;
         Ok(Ok(Appended { next_offset, jobs: recorded.len() }))
     }
 
@@ -138,6 +146,7 @@ impl Store {
     pub async fn seal_batch(
         &self,
         key: BatchKey,
+        actor: &Actor,
         upload: Option<i64>,
         rows: u64,
     ) -> Result<Result<(), Unfit>, StoreError> {
@@ -157,14 +166,28 @@ impl Store {
         if standing.state == State::Cancelled.number() || standing.state == State::Cancelling.number() {
             return Ok(Err(Unfit::Cancelled));
         }
+        let note = Note::by(actor, key.lane, Personal::default());
         sqlx::query!(
             r#"
-            update batch set sealed = true, uploaded_at = now(), revision = revision + 1,
-                             state = case when state = 1 then 2 else state end
-            where lane = $1 and number = $2
+            with sealed as (
+                update batch set sealed = true, uploaded_at = now(), revision = revision + 1,
+                                 state = case when state = 1 then 2 else state end
+                where lane = $1 and number = $2
+                returning lane, environment_id, batch_id, next_offset
+            )
+            insert into audit (lane, event_id, environment_id, trace_id, count, action, caller, policy, batch_id,
+                               personal_digest, personal)
+            select lane, $3, environment_id, $4, next_offset, $5, $6, $7, batch_id, $8, $9 from sealed
             "#,
             key.lane.number(),
             key.number.number(),
+            note.event_id,
+            note.trace_id,
+            Action::BatchSealed.number(),
+            note.caller,
+            note.policy,
+            note.digest,
+            note.personal,
         )
         .execute(&mut *transaction)
         .await?;
@@ -364,4 +387,9 @@ async fn record_rows(
     .execute(connection)
     .await?;
     Ok(())
+}
+
+fn noted<'a>(row: &Fresh<'a>) -> Option<NewRow<'a>> {
+    let (job, named) = (row.job.filter(|_| !row.duplicate)?, row.target.named.as_ref().ok()?);
+    Some(NewRow { job, named: *named, reference: &row.target.client_reference })
 }

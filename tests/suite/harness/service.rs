@@ -4,7 +4,8 @@ use std::{collections::HashMap, net::SocketAddr, sync::Arc, time::Duration};
 
 use pingone_unblock::{
     api,
-    app::{App, Listeners, Settings},
+    app::{App, Listeners, Reloads, Settings},
+    auth::Policy,
     device::{DeviceId, DeviceRef, EnvironmentId, UserId},
     engine::{self, Limits, QueueLimits, Route, Routes},
     job::RetryPolicy,
@@ -84,6 +85,8 @@ pub(crate) struct Variant {
     pub(crate) retention: Duration,
     pub(crate) transport: api::Transport,
     pub(crate) tls: Option<api::TlsFiles>,
+    /// Who is let in.
+    pub(crate) admission: api::Admission,
 }
 
 impl Default for Variant {
@@ -103,6 +106,7 @@ impl Default for Variant {
             retention: Duration::from_secs(90 * 24 * 3600),
             transport: api::Transport::default(),
             tls: None,
+            admission: api::Admission::off(Policy::open()),
         }
     }
 }
@@ -137,6 +141,12 @@ impl Service {
         };
         // A direct address that leads nowhere: then nobody listens, and nobody could migrate.
         let direct = if variant.deaf { "postgres://nobody@127.0.0.1:1/none" } else { database };
+        let (mut reloads, mut transport) = (Reloads::default(), variant.transport);
+        if let Some(files) = variant.tls {
+            let (current, reader) = files.load()?;
+            reloads.add(reader);
+            transport.tls = Some(current);
+        }
         let settings = Settings {
             access: Access {
                 url: database.to_owned().into(),
@@ -153,8 +163,9 @@ impl Service {
                 stale_after: variant.stale_after,
                 ..engine::Settings::new(variant.role, routes)
             },
-            api: api::Options { concurrent_calls: 1024, reflection: true, transport: variant.transport },
-            tls: variant.tls,
+            api: api::Options { concurrent_calls: 1024, reflection: true, transport },
+            admission: variant.admission,
+            reloads,
         };
         let app = App::build(settings).await?;
         let readiness = app.readiness();
