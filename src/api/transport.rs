@@ -17,10 +17,10 @@ use rustls::ServerConfig;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream},
-    sync::Semaphore,
     task::JoinSet,
     time::Instant,
 };
+use tokio_io_timeout::TimeoutWriter;
 use tokio_util::sync::CancellationToken;
 use tonic::body::Body;
 use tower::Service;
@@ -50,8 +50,6 @@ const RESETS_OF_OURS: usize = 1024;
 const HTTP1_BUFFER: usize = 64 * 1024;
 /// A listener that fails (too many open files) is asked again after this.
 const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
-/// Of the connections there may be, one in so many may be in its handshake.
-const SHAKING: usize = 4;
 /// Ages are spread, so that not all callers of a replica come again at once.
 const AGE_JITTER: f64 = 0.1;
 
@@ -110,7 +108,6 @@ impl Default for Transport {
 struct Shared<S> {
     tls: Option<Current<ServerConfig>>,
     pace: Pace,
-    shaking: Semaphore,
     http: auto::Builder<TokioExecutor>,
     service: S,
     shutdown: CancellationToken,
@@ -130,7 +127,6 @@ impl Transport {
     {
         let room = Room::new(self.connections);
         let shared = Arc::new(Shared {
-            shaking: Semaphore::new(self.connections.div_ceil(SHAKING)),
             http: http(&self.pace),
             tls: self.tls,
             pace: self.pace,
@@ -183,7 +179,7 @@ where
             return self.speak(stream, Peer { address, certificate: None }).await;
         };
         let shaken = tokio::select! {
-            shaken = handshake::shake(stream, address, tls.get(), &self.shaking, self.pace.handshake) => shaken,
+            shaken = handshake::shake(stream, address, tls.get(), self.pace.handshake) => shaken,
             () = self.shutdown.cancelled() => return,
         };
         match shaken {
@@ -203,7 +199,11 @@ where
         let activity = Activity::new();
         let told =
             Told { inner: self.service.clone(), peer, activity: activity.clone(), unary: unary + arrive };
-        let connection = self.http.serve_connection(TokioIo::new(stream), TowerToHyperService::new(told));
+        // A peer that sends and does not read holds up what would end it otherwise: the last word waits for it to be taken.
+        let mut stream = TimeoutWriter::new(stream);
+        stream.set_timeout(Some(arrive));
+        let stream = TokioIo::new(Box::pin(stream));
+        let connection = self.http.serve_connection(stream, TowerToHyperService::new(told));
         tokio::pin!(connection);
         let old = Instant::now() + age.mul_f64(1.0 + AGE_JITTER * (2.0 * fastrand::f64() - 1.0));
         let mut look = Instant::now();
