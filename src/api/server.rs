@@ -18,13 +18,22 @@ use tonic_health::server::HealthReporter;
 use tower::Service;
 
 use super::{
-    Admission, Services, arrival::ArrivalLayer, deadline::DeadlineLayer, gate::Gate, measure::MeasureLayer,
-    normalise::NormaliseLayer, status::ErrorReason, transport::Transport,
+    Admission, Services,
+    arrival::ArrivalLayer,
+    deadline::DeadlineLayer,
+    gate::Gate,
+    measure::MeasureLayer,
+    method::{self, Rule},
+    normalise::NormaliseLayer,
+    status::ErrorReason,
+    transport::Transport,
 };
 use crate::proto::{self, v1};
 
 /// Health and reflection are answered without a database.
 const OWN_SERVICES: &str = "/pingone.";
+/// Who is nobody may ask for health, and could take the places of callers by never ending to ask.
+const HEALTH_CALLS: usize = 128;
 const MESSAGE_AT_MOST: usize = 4 * 1024 * 1024;
 
 /// What the port is like.
@@ -112,6 +121,7 @@ impl Server {
             open: self.open,
             inner: Gate::new(self.routes.prepare(), self.admission),
             calls: Arc::new(Semaphore::new(self.options.concurrent_calls)),
+            health_calls: Arc::new(Semaphore::new(HEALTH_CALLS)),
         };
         let server = listener.local_addr().unwrap_or_else(|_| SocketAddr::from(([0, 0, 0, 0], 0)));
         let pace = self.options.transport.pace;
@@ -155,6 +165,7 @@ struct Limit<S> {
     open: Arc<AtomicBool>,
     inner: S,
     calls: Arc<Semaphore>,
+    health_calls: Arc<Semaphore>,
 }
 
 impl<S> Service<http::Request<Body>> for Limit<S>
@@ -179,7 +190,10 @@ where
                 ErrorReason::StoreUnavailable.status("the database is not ready yet: try again soon");
             return Box::pin(async move { Ok(refused.into_http()) });
         }
-        let Ok(permit) = Arc::clone(&self.calls).try_acquire_owned() else {
+        let for_anybody =
+            method::find(request.uri().path()).is_some_and(|method| method.rule == Rule::Anybody);
+        let places = if for_anybody { &self.health_calls } else { &self.calls };
+        let Ok(permit) = Arc::clone(places).try_acquire_owned() else {
             let refused = ErrorReason::QueueFull.status("too many calls at once: try again after RetryInfo");
             return Box::pin(async move { Ok(refused.into_http()) });
         };
