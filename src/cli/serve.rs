@@ -29,7 +29,9 @@ impl Serve {
         let config = Config::load(&self.settings, |name| std::env::var_os(name))?;
         let telemetry = telemetry::init(&config.telemetry).map_err(Error::failed)?;
         let shutdown = signals::shutdown().map_err(Error::failed)?;
-        warn_of_the_open(&config);
+        for exposure in exposures(&config) {
+            tracing::warn!(listen = %config.listen, "{exposure}");
+        }
         let app = App::build(Settings::of(&config).map_err(unusable)?).await.map_err(Error::failed)?;
         let app = app.with_levels(telemetry.levels());
         let listeners = Listeners {
@@ -50,25 +52,24 @@ impl Serve {
     }
 }
 
-/// At every start, of what nobody would notice otherwise.
-fn warn_of_the_open(config: &Config) {
-    let listen = config.listen;
+/// What nobody would notice otherwise; said at every start.
+fn exposures(config: &Config) -> Vec<&'static str> {
+    let mut said = Vec::new();
     if !config.knows_callers() {
-        tracing::warn!(%listen, "callers are NOT authenticated: whoever reaches this port may unblock devices");
+        said.push("callers are NOT authenticated: whoever reaches this port may unblock devices");
         if config.policy_file.is_some() {
-            tracing::warn!(
-                "the policy allows `anonymous` nothing: name an issuer or authorities for callers' certificates, or every call is refused"
+            said.push(
+                "the policy allows `anonymous` nothing: name an issuer or authorities for callers' certificates, or every call is refused",
             );
         }
     }
-    if config.tls.is_some() || listen.ip().to_canonical().is_loopback() {
-        return;
+    let on_the_network = config.tls.is_none() && !config.listen.ip().to_canonical().is_loopback();
+    if on_the_network && config.oidc.is_empty() {
+        said.push("the gRPC port is NOT encrypted: whoever listens on the way reads and changes calls; set UNBLOCK_TLS_CERT and UNBLOCK_TLS_KEY");
+    } else if on_the_network {
+        said.push("tokens come UNENCRYPTED to this port: whoever listens on the way may use them; set UNBLOCK_TLS_CERT and UNBLOCK_TLS_KEY, or have a proxy in front of it end TLS");
     }
-    if config.oidc.is_empty() {
-        tracing::warn!(%listen, "the gRPC port is NOT encrypted: whoever listens on the way reads and changes calls; set UNBLOCK_TLS_CERT and UNBLOCK_TLS_KEY");
-    } else {
-        tracing::warn!(%listen, "tokens come UNENCRYPTED to this port: whoever listens on the way may use them; set UNBLOCK_TLS_CERT and UNBLOCK_TLS_KEY, or have a proxy in front of it end TLS");
-    }
+    said
 }
 
 fn tls_mode(config: &Config) -> &'static str {
@@ -91,4 +92,60 @@ async fn bind(address: std::net::SocketAddr, flag: &str) -> Result<TcpListener, 
     TcpListener::bind(address).await.map_err(|error| {
         Error::Unusable(format!("cannot listen on {address}: {error}; choose another with {flag}"))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{collections::BTreeMap, error::Error, ffi::OsString};
+
+    use clap::{Args as _, Command, FromArgMatches as _};
+
+    use super::*;
+
+    const ISSUER: &[(&str, &str)] = &[
+        ("UNBLOCK_OIDC_ISSUER", "https://auth.pingone.eu/one/as"),
+        ("UNBLOCK_OIDC_AUDIENCE", "one"),
+        ("UNBLOCK_POLICY_FILE", concat!(env!("CARGO_MANIFEST_DIR"), "/src/config/tests/policy.toml")),
+    ];
+    /// They are there, and that is all that is asked of them here.
+    const TLS: &[(&str, &str)] = &[("UNBLOCK_TLS_CERT", "/etc/passwd"), ("UNBLOCK_TLS_KEY", "/etc/passwd")];
+    const ABROAD: &[(&str, &str)] = &[("UNBLOCK_LISTEN", "192.0.2.1:50051")];
+    const ACCEPTED: &[(&str, &str)] = &[("UNBLOCK_INSECURE_NO_AUTH", "true")];
+
+    fn said(given: &[&[(&str, &str)]]) -> Result<Vec<String>, Box<dyn Error>> {
+        let least =
+            [("UNBLOCK_DATABASE_URL", "postgres://u@localhost/unblock"), ("PINGONE_ACCESS_TOKEN", "a.b.c")];
+        let variables: BTreeMap<&str, OsString> = given
+            .iter()
+            .copied()
+            .flatten()
+            .chain(&least)
+            .map(|(name, value)| (*name, value.into()))
+            .collect();
+        let command = ServeArgs::augment_args(Command::new("serve").no_binary_name(true));
+        let args = ServeArgs::from_arg_matches(&command.try_get_matches_from([""; 0])?)?;
+        let config = Config::load(&args, |name| variables.get(name).cloned())?;
+        let first = |said: &&str| said.split(':').next().unwrap_or_default().to_owned();
+        Ok(exposures(&config).iter().map(first).collect())
+    }
+
+    #[test]
+    fn what_is_open_is_said_and_nothing_where_nothing_is() -> Result<(), Box<dyn Error>> {
+        let (anybody, plain) = ("callers are NOT authenticated", "the gRPC port is NOT encrypted");
+        let tokens = "tokens come UNENCRYPTED to this port";
+        let policy = "the policy allows `anonymous` nothing";
+        for (given, expected) in [
+            (&[][..], &[anybody][..]),
+            (&[TLS], &[anybody]),
+            (&[&ISSUER[2..]], &[anybody, policy]),
+            (&[ABROAD, ACCEPTED], &[anybody, plain]),
+            (&[ABROAD, ACCEPTED, TLS], &[anybody]),
+            (&[ISSUER], &[]),
+            (&[ABROAD, ISSUER], &[tokens]),
+            (&[ABROAD, ISSUER, TLS], &[]),
+        ] {
+            assert_eq!(said(given)?, expected, "{given:?}");
+        }
+        Ok(())
+    }
 }

@@ -15,6 +15,9 @@ pub(super) fn in_words(error: &(dyn Error + 'static)) -> Option<String> {
         if let Some(tls) = tls {
             return Some(words(tls));
         }
+        if let Some(alert) = alert_in(&error.to_string()) {
+            return Some(refused(alert));
+        }
         // What an io::Error holds is not among its causes.
         cause = match inner {
             Some(inner) => Some(inner),
@@ -22,6 +25,12 @@ pub(super) fn in_words(error: &(dyn Error + 'static)) -> Option<String> {
         };
     }
     None
+}
+
+/// HTTP/2 keeps the words of what happened to its connection, and not the error.
+fn alert_in(text: &str) -> Option<AlertDescription> {
+    let mut alerts = (0..=u8::MAX).map(AlertDescription::from);
+    alerts.find(|alert| text.ends_with(&rustls::Error::AlertReceived(*alert).to_string()))
 }
 
 fn words(error: &rustls::Error) -> String {

@@ -1,6 +1,9 @@
 //! The bearer token of a command: where it is, and each call's own look at it.
 
-use std::{env, path::PathBuf};
+use std::{
+    env,
+    path::{Path, PathBuf},
+};
 
 use tonic::{
     Request, Status,
@@ -60,7 +63,7 @@ impl Interceptor for Bearer {
     }
 }
 
-fn in_file(file: &PathBuf) -> Result<MetadataValue<Ascii>, Error> {
+fn in_file(file: &Path) -> Result<MetadataValue<Ascii>, Error> {
     header("--token-file", &String::from_utf8_lossy(&read("--token-file", file)?))
 }
 
