@@ -1,20 +1,25 @@
 //! Certificates made for a test, and clients that show them.
 
 use std::{
-    path::{Path, PathBuf},
+    collections::BTreeMap,
+    os::unix::fs::symlink,
+    sync::{Mutex, PoisonError},
     time::Duration,
 };
 
-use pingone_unblock::{api::TlsFiles, auth::ClientAuth};
 use rcgen::{
-    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair,
-    KeyUsagePurpose, SanType,
+    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer,
+    KeyPair, KeyUsagePurpose, SanType,
 };
 use tempfile::TempDir;
 use time::OffsetDateTime;
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
 
 use super::Result;
+
+pub(crate) const CERT: &str = "cert.pem";
+pub(crate) const KEY: &str = "key.pem";
+pub(crate) const AUTHORITIES: &str = "authorities.pem";
 
 /// Whoever signs certificates.
 pub(crate) struct Authority(CertifiedIssuer<'static, KeyPair>);
@@ -38,6 +43,11 @@ impl Authority {
     /// Its own certificate, PEM.
     pub(crate) fn pem(&self) -> String {
         self.0.pem()
+    }
+
+    /// Itself, as who signs.
+    pub(crate) fn issuer(&self) -> &Issuer<'static, KeyPair> {
+        &self.0
     }
 
     pub(crate) fn sign(&self, params: &CertificateParams) -> Result<Pair> {
@@ -90,42 +100,41 @@ pub(crate) fn client(uri: &str) -> Result<CertificateParams> {
     Ok(params)
 }
 
-/// The files of a server's TLS.
+/// The files of a server's TLS, as Kubernetes mounts them: all are replaced at once, by a link to another folder.
 pub(crate) struct Files {
     folder: TempDir,
+    now: Mutex<(usize, BTreeMap<&'static str, String>)>,
 }
 
 impl Files {
     pub(crate) fn new(pair: &Pair, authorities: &str) -> Result<Self> {
-        let files = Self { folder: super::cluster::folder()? };
-        files.write("authorities.pem", authorities)?;
-        files.replace(pair)?;
+        let files = Self { folder: super::cluster::folder()?, now: Mutex::default() };
+        files.change(&[(CERT, &pair.cert), (KEY, &pair.key), (AUTHORITIES, authorities)])?;
         Ok(files)
     }
 
     /// Puts another pair in the place of this one.
     pub(crate) fn replace(&self, pair: &Pair) -> Result<()> {
-        self.write("cert.pem", &pair.cert)?;
-        self.write("key.pem", &pair.key)
+        self.change(&[(CERT, &pair.cert), (KEY, &pair.key)])
     }
 
-    pub(crate) fn write(&self, name: &str, text: &str) -> Result<()> {
-        Ok(std::fs::write(self.path(name), text)?)
-    }
-
-    pub(crate) fn path(&self, name: &str) -> PathBuf {
-        self.folder().join(name)
-    }
-
-    pub(crate) fn folder(&self) -> &Path {
-        self.folder.path()
-    }
-
-    pub(crate) fn tls(&self, auth: Option<ClientAuth>) -> TlsFiles {
-        TlsFiles {
-            cert: self.path("cert.pem"),
-            key: self.path("key.pem"),
-            clients: auth.map(|auth| (self.path("authorities.pem"), auth)),
+    /// Changes these files, and leaves the others as they are.
+    pub(crate) fn change(&self, files: &[(&'static str, &str)]) -> Result<()> {
+        let mut now = self.now.lock().unwrap_or_else(PoisonError::into_inner);
+        now.0 += 1;
+        now.1.extend(files.iter().map(|(name, text)| (*name, (*text).to_owned())));
+        let (folder, link) = (self.folder.path(), self.folder.path().join("next"));
+        let version = folder.join(now.0.to_string());
+        std::fs::create_dir(&version)?;
+        for (name, text) in &now.1 {
+            std::fs::write(version.join(name), text)?;
         }
+        symlink(&version, &link)?;
+        Ok(std::fs::rename(link, folder.join("live"))?)
+    }
+
+    /// Where the file is, whatever it leads to.
+    pub(crate) fn path(&self, name: &str) -> String {
+        self.folder.path().join("live").join(name).display().to_string()
     }
 }

@@ -83,8 +83,8 @@ pub(crate) struct Variant {
     /// Whether it pauses everything when it starts.
     pub(crate) hold: bool,
     pub(crate) retention: Duration,
+    /// What its connections are like.
     pub(crate) transport: api::Transport,
-    pub(crate) tls: Option<api::TlsFiles>,
     /// Who is let in.
     pub(crate) admission: api::Admission,
 }
@@ -105,7 +105,6 @@ impl Default for Variant {
             hold: false,
             retention: Duration::from_secs(90 * 24 * 3600),
             transport: api::Transport::default(),
-            tls: None,
             admission: api::Admission::off(Policy::open()),
         }
     }
@@ -141,12 +140,6 @@ impl Service {
         };
         // A direct address that leads nowhere: then nobody listens, and nobody could migrate.
         let direct = if variant.deaf { "postgres://nobody@127.0.0.1:1/none" } else { database };
-        let (mut reloads, mut transport) = (Reloads::default(), variant.transport);
-        if let Some(files) = variant.tls {
-            let (current, reader) = files.load()?;
-            reloads.add(reader);
-            transport.tls = Some(current);
-        }
         let settings = Settings {
             access: Access {
                 url: database.to_owned().into(),
@@ -163,9 +156,9 @@ impl Service {
                 stale_after: variant.stale_after,
                 ..engine::Settings::new(variant.role, routes)
             },
-            api: api::Options { concurrent_calls: 1024, reflection: true, transport },
+            api: api::Options { concurrent_calls: 1024, reflection: true, transport: variant.transport },
             admission: variant.admission,
-            reloads,
+            reloads: Reloads::default(),
         };
         let app = App::build(settings).await?;
         let readiness = app.readiness();
