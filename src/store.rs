@@ -13,6 +13,7 @@ mod list;
 mod packed;
 mod pause;
 mod publish;
+mod quota;
 mod read;
 mod retention;
 mod steer;
@@ -22,8 +23,8 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 pub use batch::{
-    Appended, BatchFilter, BatchKey, Found, Opened, Place as TargetPlace, Published, RetryWish, TargetRow,
-    Unfit,
+    Appended, BatchFilter, BatchKey, Found, Opened, Place as TargetPlace, Published, Refusal, Retried,
+    RetryWish, TargetRow, Unfit,
 };
 pub use claim::{Candidate, Claim, Head, LEASE, Place, SEND_WINDOW, Stretch, Swept};
 pub use complete::{ReadFirst, Succeeded, Unsent};

@@ -1,6 +1,6 @@
 //! Uploads of batches: by a stream, acknowledged message by message, or by single calls.
 
-use std::{pin::Pin, time::Duration};
+use std::{collections::HashMap, pin::Pin, time::Duration};
 
 use tokio::{sync::mpsc, time::Instant};
 use tokio_stream::{Stream, wrappers::ReceiverStream};
@@ -18,7 +18,7 @@ use crate::{
     engine::Upload,
     job::Actor,
     proto::v1::{self, bulk_unblock_request::Kind},
-    store::{Opened, Unfit},
+    store::{Opened, Refusal, Unfit},
 };
 
 const TIME_TO_LIVE: Duration = Duration::from_secs(24 * 3600);
@@ -148,13 +148,18 @@ impl Services {
         let targets: Vec<Target> = given.targets.into_iter().map(target).collect();
         let appended = self.control.append(upload, offset, &targets).await;
         let appended = appended.map_err(|error| status::submit(&error))?.map_err(|unfit| refused(&unfit))?;
-        let rejections = (given.offset..).zip(&targets).filter_map(|(offset, target)| {
-            let refused = target.named.as_ref().err()?;
+        let refusals: HashMap<u64, Refusal> = appended.refused.into_iter().collect();
+        let rejections = (offset..).zip(&targets).filter_map(|(offset, target)| {
+            let (reason, message) = match (&target.named, refusals.get(&offset)) {
+                (Err(refused), _) => (&refused.reason, &refused.message),
+                (Ok(_), Some(refusal)) => (&refusal.reason, &refusal.message),
+                (Ok(_), None) => return None,
+            };
             Some(v1::TargetRejection {
-                offset,
+                offset: i64::try_from(offset).unwrap_or(i64::MAX),
                 client_reference: target.client_reference.clone(),
-                reason: refused.reason.clone(),
-                message: refused.message.clone(),
+                reason: reason.clone(),
+                message: message.clone(),
             })
         });
         Ok(v1::BulkUnblockResponse {
@@ -198,6 +203,7 @@ fn refused(unfit: &Unfit) -> Status {
         Unfit::Cancelled => {
             ErrorReason::BatchStateConflict.status("the batch is cancelled: it takes no more rows")
         }
+        Unfit::OverQuota(over) => status::over_quota(*over),
         Unfit::Expired => ErrorReason::BatchStateConflict
             .status("the time of the batch is over: put what is left into another batch"),
     }

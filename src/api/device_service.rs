@@ -42,6 +42,10 @@ impl DeviceService for Services {
             return Err(status::not_served(environment));
         }
         if wish.validate_only {
+            let over = self.store.find_over_quota(&wish.job).await.map_err(|error| status::store(&error))?;
+            if let Some(over) = over {
+                return Err(status::over_quota(over));
+            }
             return Ok(Response::new(v1::UnblockResponse { job: None, replayed: false }));
         }
         if self.draining.is_cancelled() {

@@ -150,6 +150,7 @@ impl JobService for Services {
             Redriven::Unfit(Some(state)) => Err(ErrorReason::JobStateConflict.status(format!(
                 "the job has ended otherwise ({state:?}): only a FAILED or EXPIRED one is given new attempts"
             ))),
+            Redriven::Refused(over) => Err(status::over_quota(over)),
             Redriven::Unknown => Err(ErrorReason::JobNotFound.status(format!("there is no job {id}"))),
         }
     }

@@ -8,7 +8,7 @@ use tonic_types::{ErrorDetails, FieldViolation, StatusExt};
 use crate::{
     device::EnvironmentId,
     engine::SubmitError,
-    job::{JobId, Reason},
+    job::{JobId, OverQuota, Reason},
     store::StoreError,
     telemetry,
 };
@@ -324,8 +324,20 @@ pub(super) fn submit(error: &SubmitError) -> Status {
         SubmitError::QueueFull { .. } => {
             ErrorReason::QueueFull.waiting(format!("{error}: try again after RetryInfo"), RETRY_WHEN_FULL)
         }
+        SubmitError::OverQuota(over) => over_quota(*over),
         SubmitError::Stopped => draining(),
     }
+}
+
+/// Which bound there is no room in, how much of it there is, and when there will be room.
+pub(super) fn over_quota(over: OverQuota) -> Status {
+    let reason = match over {
+        OverQuota::Device { .. } => ErrorReason::DeviceQuotaExceeded,
+        OverQuota::Hour { .. } | OverQuota::Day { .. } | OverQuota::Rows { .. } => {
+            ErrorReason::CallerQuotaExceeded
+        }
+    };
+    reason.status(over)
 }
 
 /// PingOne did not give what was asked for. Names the job that asked, whose attempts tell more.
@@ -356,6 +368,18 @@ mod tests {
             let info = details.error_info().map(|info| (info.reason.as_str(), info.domain.as_str()));
             assert_eq!(info, Some((reason.name(), DOMAIN)));
             assert_eq!(details.retry_info().is_some(), reason.again().contains("RetryInfo"), "{reason:?}");
+        }
+    }
+
+    #[test]
+    fn a_bound_is_refused_by_one_name_in_a_call_and_in_a_row() {
+        let over = OverQuota::Rows { most: 1 };
+        let device = OverQuota::Device { most: 1, within: RETRY_SOON, frees_at: None };
+        for over in [over, device] {
+            let status = over_quota(over);
+            let details = status.get_error_details();
+            assert_eq!(details.error_info().map(|info| info.reason.as_str()), Some(over.reason()));
+            assert_eq!(status.message(), over.to_string());
         }
     }
 

@@ -6,7 +6,7 @@ use super::{Control, SubmitError, hints::Word, keep};
 use crate::{
     batch::{Batch, Header, State, Target},
     job::{Actor, Caller, Priority},
-    store::{Appended, BatchKey, Opened, RetryWish, StoreError, TargetPlace, Unfit},
+    store::{Appended, BatchKey, Opened, Retried, RetryWish, StoreError, TargetPlace, Unfit},
     telemetry::metrics,
 };
 
@@ -66,8 +66,11 @@ impl Control {
     ) -> Result<Result<Appended, Unfit>, SubmitError> {
         let environment = upload.batch.header.environment;
         self.0.backlogs.admit(environment, Priority::Bulk, targets.len())?;
-        let appended =
-            self.0.store.append_targets(upload.key(), environment, upload.number, offset, targets).await;
+        let appended = self
+            .0
+            .store
+            .append_targets(upload.key(), &upload.batch.header, &upload.actor, upload.number, offset, targets)
+            .await;
         let recorded = match &appended {
             Ok(Ok(appended)) => appended.jobs,
             _ => 0,
@@ -75,6 +78,9 @@ impl Control {
         self.0.backlogs.give_back(environment, Priority::Bulk, targets.len().saturating_sub(recorded));
         if recorded > 0 {
             self.0.tell_of(environment);
+        }
+        if let Ok(Err(Unfit::OverQuota(over))) = &appended {
+            metrics().security.over_quota(over.bound(), 1);
         }
         appended.map_err(|error| SubmitError::Store(Arc::new(error)))
     }
@@ -136,24 +142,34 @@ impl Control {
         Ok(true)
     }
 
-    /// Gives what failed or expired new attempts; says how many, or nothing where it is cancelled.
+    /// Gives what failed or expired new attempts, as far as there is room for them; says how many, or nothing where it is cancelled.
     ///
     /// # Errors
     /// [`StoreError`]: then some have new attempts; the same call again goes on.
-    pub async fn retry_batch(&self, batch: &Batch, wish: &RetryWish<'_>) -> Result<Option<u64>, StoreError> {
+    pub async fn retry_batch(
+        &self,
+        batch: &Batch,
+        wish: &RetryWish<'_>,
+    ) -> Result<Option<Retried>, StoreError> {
         if !self.0.store.begin_retry(key(batch)).await? {
             return Ok(None);
         }
-        let (mut from, mut begun): (TargetPlace, u64) = ((0, 0), 0);
+        let (mut from, mut retried): (TargetPlace, Retried) = ((0, 0), Retried::default());
         loop {
-            let (count, next) = self.0.store.retry_step(key(batch), from, wish).await?;
-            begun += u64::from(count);
+            let (step, next) =
+                self.0.store.retry_step(key(batch), from, wish, batch.header.environment).await?;
+            retried.begun += step.begun;
+            retried.left += step.left;
+            if let Some(over) = step.over {
+                metrics().security.over_quota(over.bound(), step.left as usize);
+            }
+            retried.over = retried.over.or(step.over);
             let Some(next) = next else { break };
             from = next;
         }
         self.0.tell_of(batch.header.environment);
         self.look_at_batches().await;
-        Ok(Some(begun))
+        Ok(Some(retried))
     }
 
     /// Here at once, so that what the caller is told is so on this replica; elsewhere as soon as it is heard.

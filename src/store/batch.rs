@@ -19,11 +19,11 @@ use crate::{
     telemetry::metrics::timed,
 };
 
-pub use append::{Appended, Unfit};
+pub use append::{Appended, Refusal, Unfit};
 pub use expand::Found;
 pub use keep::Published;
 pub use results::{Place, TargetRow};
-pub use steer::RetryWish;
+pub use steer::{Retried, RetryWish};
 
 /// Where a batch is kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]

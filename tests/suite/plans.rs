@@ -9,13 +9,24 @@ use sqlx::{AssertSqlSafe, Connection as _, PgConnection, Row as _};
 use crate::harness::{Result, database::Database};
 
 /// The tables that grow with the jobs.
-const LARGE: [&str; 8] =
-    ["job", "ready", "outcome", "attempt", "redrive", "cancellation", "batch", "batch_target"];
-/// The statements that read all of a lane, as they say of themselves: of what waits, of open batches, of old ones.
-const WALKS: [&str; 3] = [
+const LARGE: [&str; 10] = [
+    "job",
+    "ready",
+    "outcome",
+    "attempt",
+    "redrive",
+    "cancellation",
+    "batch",
+    "batch_target",
+    "caller_use",
+    "device_use",
+];
+/// The statements that read all of a lane, as they say of themselves: of what waits, of open batches, of old ones, of callers.
+const WALKS: [&str; 4] = [
     "from ready where lane = any($1)\n            group by lane, environment_id, flow",
     "from batch where lane = any($1) and completed_at is null",
     "order by number limit 1",
+    "delete from caller_use where lane = $1",
 ];
 
 struct Statement {
@@ -57,6 +68,9 @@ fn by_key(look: &str, condition: &str) -> bool {
     match look.split("using ").nth(1).and_then(|rest| rest.split(' ').next()) {
         Some("ready_heads" | "job_history" | "batch_name") => bounds("environment_id"),
         Some("job_request") => bounds("request_id"),
+        Some("caller_use_pkey") => bounds("lane") && bounds("caller"),
+        // One of them, or a stretch of a lane in their order.
+        Some("device_use_pkey") => bounds("lane") && condition.contains("device_id"),
         Some(_) => bounds("lane") && (bounds("job_id") || bounds("number")),
         None => false,
     }

@@ -1,16 +1,19 @@
 //! Recording rows of a batch, each once, in the order of their offsets; and the seal.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use sqlx::PgConnection;
 use uuid::Uuid;
 
 use super::BatchKey;
 use crate::{
-    batch::{Named, State, Target},
+    batch::{Header, Named, Refused, State, Target},
     device::{DeviceId, EnvironmentId},
-    job::{JobId, Priority},
-    store::{Store, StoreError, column},
+    job::{Actor, Bound, Counted, JobId, Limits, OverQuota, Priority},
+    store::{
+        Store, StoreError, column,
+        quota::{Ask, ROUNDS, Uncounted, count_uses, overtaken, stored_bound},
+    },
     telemetry::{metrics, metrics::timed},
 };
 
@@ -45,15 +48,44 @@ pub enum Unfit {
     Cancelled,
     /// It takes no more rows: its time is over.
     Expired,
+    /// There is no room for all of them within the caller's bounds.
+    OverQuota(OverQuota),
 }
 
 /// What was recorded.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Appended {
     /// Everything below is durable.
     pub next_offset: u64,
     /// So many jobs are new.
     pub jobs: usize,
+    /// Rows, by their offset, that are refused though they name a device: now, or when they were recorded.
+    pub refused: Vec<(u64, Refusal)>,
+}
+
+/// Why a row that names a device is refused all the same.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusal {
+    /// As `ErrorInfo.reason`.
+    pub reason: String,
+    /// For people.
+    pub message: String,
+}
+
+impl From<OverQuota> for Refusal {
+    fn from(over: OverQuota) -> Self {
+        Self { reason: over.reason().to_owned(), message: over.to_string() }
+    }
+}
+
+/// The devices, by their jobs, for which there is no room.
+pub(super) type Full = HashMap<JobId, OverQuota>;
+
+/// What one try to record rows came to.
+enum Tried {
+    Done(Result<Appended, Unfit>),
+    /// A bound was met: nothing was recorded of these.
+    Breach(Vec<(JobId, Named)>),
 }
 
 struct Standing {
@@ -71,6 +103,8 @@ struct Stored {
     given_user: Option<String>,
     given_device: Option<String>,
     client_reference: String,
+    rejection: Option<String>,
+    message: Option<String>,
 }
 
 /// A row as it is to be recorded.
@@ -78,57 +112,119 @@ struct Fresh<'a> {
     target: &'a Target,
     job: Option<JobId>,
     duplicate: bool,
+    full: Option<OverQuota>,
 }
 
 impl Store {
-    /// Records rows from `offset` on. Those recorded before are compared, not repeated. `upload`: as the opening said, where it is
-    /// one of a stream.
+    /// Records rows from `offset` on. Those recorded before are compared, not repeated. Those whose device was unblocked as often as
+    /// it may be are recorded as refused; where the caller's bounds have no room for the others, nothing is recorded. `upload`: as
+    /// the opening said, where it is one of a stream.
     ///
     /// # Errors
     /// [`StoreError`]: then nothing was recorded, or the answer was lost; the same call again is harmless.
     pub async fn append_targets(
         &self,
         key: BatchKey,
-        environment: EnvironmentId,
+        header: &Header,
+        actor: &Actor,
         upload: Option<i64>,
         offset: u64,
         targets: &[Target],
     ) -> Result<Result<Appended, Unfit>, StoreError> {
         let _timed = timed("append_targets");
+        let mut full = Full::new();
+        for _ in 0..ROUNDS {
+            match self.try_append(key, header, actor, upload, (offset, targets), &full).await? {
+                Tried::Done(done) => return Ok(done),
+                Tried::Breach(jobs) => {
+                    let (found, callers) = self.find_full(header.environment, actor, jobs).await?;
+                    if let Some(over) = callers {
+                        return Ok(Err(Unfit::OverQuota(over)));
+                    }
+                    full.extend(found);
+                }
+            }
+        }
+        Err(overtaken())
+    }
+
+    /// For which of `jobs` the bound of their device has no room; and the caller's bound that the others meet.
+    async fn find_full(
+        &self,
+        environment: EnvironmentId,
+        actor: &Actor,
+        jobs: Vec<(JobId, Named)>,
+    ) -> Result<(Full, Option<OverQuota>), StoreError> {
+        let asks: Vec<Ask<'_>> = jobs
+            .into_iter()
+            .map(|(job, named)| Ask { job, request_id: None, counted: counted(environment, actor, named) })
+            .collect();
+        let met = asks.iter().zip(self.find_unfit(&asks).await?);
+        let (full, callers): (Vec<_>, Vec<_>) = met
+            .filter_map(|(ask, over)| Some((ask.job, over?)))
+            .partition(|(_, over)| matches!(over, OverQuota::Device { .. }));
+        Ok((full.into_iter().collect(), callers.first().map(|(_, over)| *over)))
+    }
+
+    async fn try_append(
+        &self,
+        key: BatchKey,
+        header: &Header,
+        actor: &Actor,
+        upload: Option<i64>,
+        (offset, targets): (u64, &[Target]),
+        full: &Full,
+    ) -> Result<Tried, StoreError> {
+        let unfit = |unfit| Ok(Tried::Done(Err(unfit)));
         let mut transaction = self.pool.begin().await?;
-        let Some(standing) = lock(&mut transaction, key).await? else { return Ok(Err(Unfit::Unknown)) };
+        let Some(standing) = lock(&mut transaction, key).await? else { return unfit(Unfit::Unknown) };
         if upload.is_some_and(|upload| upload != standing.upload) {
-            return Ok(Err(Unfit::Superseded));
+            return unfit(Unfit::Superseded);
         }
         let next_offset = u64::try_from(standing.next_offset).unwrap_or_default();
         if offset > next_offset {
-            return Ok(Err(Unfit::Gap { next_offset }));
+            return unfit(Unfit::Gap { next_offset });
         }
         let known = usize::try_from(next_offset - offset).unwrap_or(usize::MAX).min(targets.len());
         let (before, new) = targets.split_at(known);
         metrics().jobs.rows(false, before.len());
-        if let Some(offset) = conflict(&mut transaction, key, offset, before).await? {
-            return Ok(Err(Unfit::Conflict { offset }));
-        }
+        let mut refused = match compare(&mut transaction, key, offset, before).await? {
+            Ok(refused) => refused,
+            Err(offset) => return unfit(Unfit::Conflict { offset }),
+        };
         if new.is_empty() {
-            return Ok(Ok(Appended { next_offset, jobs: 0 }));
+            return Ok(Tried::Done(Ok(Appended { next_offset, jobs: 0, refused })));
         }
-        if let Err(unfit) = takes_rows(&standing, next_offset) {
-            return Ok(Err(unfit));
+        if let Err(why) = takes_rows(&standing, next_offset, new.len(), actor.limits) {
+            return unfit(why);
         }
-        let mut fresh = first_of_each(key, new);
+        let mut fresh = first_of_each(key, new, full);
         let recorded = record_jobs(&mut transaction, key, &fresh, standing.canary_left).await?;
         for row in &mut fresh {
             row.duplicate |= row.job.is_some_and(|job| !recorded.contains(&job));
         }
-        record_rows(&mut transaction, key, next_offset, &fresh, recorded.len()).await?;
+        record_rows(&mut transaction, key, next_offset, &fresh, recorded.len(), actor.limits).await?;
+        // Last, so that nobody waits long for the caller's row.
+        let used: Vec<(JobId, Named)> = fresh
+            .iter()
+            .filter_map(|row| row.job.zip(row.target.named.as_ref().ok().copied()).filter(|_| !row.duplicate))
+            .collect();
+        let group: Vec<Counted> = column(&used, |(_, named)| counted(header.environment, actor, *named));
+        match count_uses(&mut transaction, &group).await {
+            Ok(()) => {}
+            Err(Uncounted::Breach) => return Ok(Tried::Breach(used)),
+            Err(Uncounted::Store(error)) => return Err(error),
+        }
         transaction.commit().await?;
         metrics().jobs.rows(true, new.len());
         metrics().jobs.accepted(Priority::Bulk, true, recorded.len());
+        let full = (next_offset..).zip(&fresh).filter_map(|(at, row)| Some((at, row.full?)));
+        metrics().security.over_quota(Bound::Device, full.clone().count());
+        refused.extend(full.map(|(at, over)| (at, over.into())));
         let next_offset = next_offset + u64::try_from(new.len()).unwrap_or_default();
         // Without its row an environment has no owner who looks.
-        self.register_environments(&[environment]).await?;
-        Ok(Ok(Appended { next_offset, jobs: recorded.len() }))
+        self.register_environments(&[header.environment]).await?;
+        Ok(Tried::Done(Ok(Appended { next_offset, jobs: recorded.len(), refused })))
     }
 
     /// No more rows will come. Again with the same count: harmless.
@@ -189,29 +285,37 @@ async fn lock(connection: &mut PgConnection, key: BatchKey) -> Result<Option<Sta
     Ok(standing)
 }
 
-fn takes_rows(standing: &Standing, rows: u64) -> Result<(), Unfit> {
+/// As which a row is counted: of the devices of a user only the row is counted for its caller, whatever they are.
+fn counted(environment: EnvironmentId, actor: &Actor, named: Named) -> Counted {
+    let device = Some(named.device).filter(|device| *device != DeviceId::EVERY);
+    Counted { caller: actor.caller.clone(), environment, device, limits: actor.limits }
+}
+
+fn takes_rows(standing: &Standing, rows: u64, more: usize, limits: Limits) -> Result<(), Unfit> {
+    let all = rows.saturating_add(u64::try_from(more).unwrap_or(u64::MAX));
+    let beyond = limits.batch_rows.filter(|most| all > u64::from(*most));
     match State::from_number(standing.state) {
         _ if standing.sealed => Err(Unfit::Sealed { rows }),
         Some(State::Cancelled | State::Cancelling) => Err(Unfit::Cancelled),
         _ if standing.expired => Err(Unfit::Expired),
-        _ => Ok(()),
+        _ => beyond.map_or(Ok(()), |most| Err(Unfit::OverQuota(OverQuota::Rows { most }))),
     }
 }
 
-/// The first row that was recorded otherwise.
-async fn conflict(
+/// The rows recorded before: which of them name a device and are refused; or the first that was recorded otherwise.
+async fn compare(
     connection: &mut PgConnection,
     key: BatchKey,
     offset: u64,
     targets: &[Target],
-) -> Result<Option<u64>, StoreError> {
+) -> Result<Result<Vec<(u64, Refusal)>, u64>, StoreError> {
     if targets.is_empty() {
-        return Ok(None);
+        return Ok(Ok(Vec::new()));
     }
     let stored = sqlx::query_as!(
         Stored,
         r#"
-        select user_id, device_id, given_user, given_device, client_reference from batch_target
+        select user_id, device_id, given_user, given_device, client_reference, rejection, message from batch_target
         where lane = $1 and number = $2 and target_offset >= $3 and target_offset < $4 and sub = 0
         order by target_offset
         "#,
@@ -225,8 +329,15 @@ async fn conflict(
     .fetch_all(connection)
     .await?;
     let differs = |(target, stored): &(&Target, &Stored)| !same(target, stored);
-    let at = targets.iter().zip(&stored).position(|pair| differs(&pair));
-    Ok(at.map(|at| offset + u64::try_from(at).unwrap_or_default()))
+    if let Some(at) = targets.iter().zip(&stored).position(|pair| differs(&pair)) {
+        return Ok(Err(offset + u64::try_from(at).unwrap_or_default()));
+    }
+    let refused = (offset..).zip(stored).filter_map(|(at, row)| {
+        let named = row.user_id.is_some();
+        let (reason, message) = row.rejection.zip(row.message).filter(|_| named)?;
+        Some((at, Refusal { reason, message }))
+    });
+    Ok(Ok(refused.collect()))
 }
 
 fn same(target: &Target, stored: &Stored) -> bool {
@@ -247,12 +358,15 @@ pub(super) fn stored_device(device: DeviceId) -> Option<Uuid> {
     (device != DeviceId::EVERY).then(|| device.as_uuid())
 }
 
-/// Each row with the id of its job; those whose device stands in an earlier one of `targets` are duplicates.
-fn first_of_each<'a>(key: BatchKey, targets: &'a [Target]) -> Vec<Fresh<'a>> {
+/// Each row with the id of its job, unless there is no room for that; those whose device stands in an earlier one of `targets` are
+/// duplicates.
+fn first_of_each<'a>(key: BatchKey, targets: &'a [Target], full: &Full) -> Vec<Fresh<'a>> {
     let mut seen = HashSet::with_capacity(targets.len());
     let fresh = |target: &'a Target| {
         let job = target.named.as_ref().ok().map(|named| key.number.job(key.lane, named.user, named.device));
-        Fresh { target, job, duplicate: job.is_some_and(|job| !seen.insert(job)) }
+        let full = job.and_then(|job| full.get(&job).copied());
+        let job = job.filter(|_| full.is_none());
+        Fresh { target, job, duplicate: job.is_some_and(|job| !seen.insert(job)), full }
     };
     targets.iter().map(fresh).collect()
 }
@@ -320,12 +434,18 @@ async fn record_rows(
     offset: u64,
     rows: &[Fresh<'_>],
     jobs: usize,
+    limits: Limits,
 ) -> Result<(), StoreError> {
     let stored = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
     let offset = i64::try_from(offset).unwrap_or(i64::MAX);
     let named = |row: &Fresh<'_>| row.target.named.as_ref().ok().copied();
     let refused = |row: &Fresh<'_>| row.target.named.as_ref().err().cloned();
-    let rejected = rows.iter().filter(|row| row.target.named.is_err()).count();
+    let refusal = |row: &Fresh<'_>| {
+        let given = |Refused { reason, message, .. }| Refusal { reason, message };
+        row.full.map(Refusal::from).or_else(|| refused(row).map(given))
+    };
+    let rejected = rows.iter().filter(|row| row.full.is_some() || row.target.named.is_err()).count();
+    let (device_most, device_within_s) = limits.per_device.map(stored_bound).unzip();
     let duplicate = rows.iter().filter(|row| row.duplicate).count();
     sqlx::query!(
         r#"
@@ -341,7 +461,8 @@ async fn record_rows(
                       position)
         )
         update batch set next_offset = next_offset + $13, jobs = jobs + $14, rejected = rejected + $15,
-                         duplicate = duplicate + $16, uploaded_at = now(), revision = revision + 1
+                         duplicate = duplicate + $16, uploaded_at = now(), revision = revision + 1,
+                         device_most = $17, device_within_s = $18
         where lane = $1 and number = $2
         "#,
         key.lane.number(),
@@ -352,14 +473,16 @@ async fn record_rows(
         &column(rows, |row| row.target.client_reference.clone()),
         &column(rows, |row| row.job.map(JobId::as_uuid)) as &[Option<Uuid>],
         &column(rows, |row| row.duplicate),
-        &column(rows, |row| refused(row).map(|refused| refused.reason)) as &[Option<String>],
-        &column(rows, |row| refused(row).map(|refused| refused.message)) as &[Option<String>],
+        &column(rows, |row| refusal(row).map(|refusal| refusal.reason)) as &[Option<String>],
+        &column(rows, |row| refusal(row).map(|refusal| refusal.message)) as &[Option<String>],
         &column(rows, |row| refused(row).map(|refused| refused.user)) as &[Option<String>],
         &column(rows, |row| refused(row).map(|refused| refused.device)) as &[Option<String>],
         stored(rows.len()),
         stored(jobs),
         stored(rejected),
         stored(duplicate),
+        device_most,
+        device_within_s,
     )
     .execute(connection)
     .await?;

@@ -1,12 +1,18 @@
 //! What is asked of a batch: pause, resume, cancel, new attempts. From any replica.
 
+use std::collections::HashSet;
+
 use uuid::Uuid;
 
 use super::{BatchKey, results::Place};
 use crate::{
     batch::State,
-    job::{self, Actor, JobId, Priority},
-    store::{Store, StoreError, count},
+    device::{DeviceId, EnvironmentId},
+    job::{self, Actor, Counted, JobId, OverQuota, Priority},
+    store::{
+        Store, StoreError, column, count,
+        quota::{Ask, ROUNDS, Uncounted, count_uses, overtaken},
+    },
     telemetry::{metrics, metrics::timed},
 };
 
@@ -23,6 +29,20 @@ pub struct RetryWish<'a> {
     /// For which case.
     pub ticket: &'a str,
 }
+
+/// What one step of giving new attempts did.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Retried {
+    /// So many jobs have new attempts.
+    pub begun: u32,
+    /// So many were left as they are, since they would exceed a bound;
+    pub left: u32,
+    /// that of the first of them.
+    pub over: Option<OverQuota>,
+}
+
+/// A job that may have new attempts, by its device; nothing where it looks up a user's.
+type Mendable = (Uuid, Option<DeviceId>);
 
 impl Store {
     /// Brings the batch from one of the states `from` to `to`. False when it is in none of them.
@@ -196,8 +216,8 @@ impl Store {
         Ok(begun.rows_affected() == 1)
     }
 
-    /// Gives those of the rows from `from` on new attempts whose jobs failed or expired. Says how many, and where to go on; nothing:
-    /// it was the last step.
+    /// Gives those of the rows from `from` on new attempts whose jobs failed or expired, as far as the bounds of who asks have room.
+    /// Says how many, and where to go on; nothing: it was the last step.
     ///
     /// # Errors
     /// [`StoreError`]: then nothing changed, or the answer was lost; the same call again is harmless.
@@ -206,11 +226,12 @@ impl Store {
         key: BatchKey,
         from: Place,
         wish: &RetryWish<'_>,
-    ) -> Result<(u32, Option<Place>), StoreError> {
+        environment: EnvironmentId,
+    ) -> Result<(Retried, Option<Place>), StoreError> {
         let _timed = timed("retry_step");
         let page = sqlx::query!(
             r#"
-            select target_offset, sub, job_id as "job_id?", duplicate from batch_target
+            select target_offset, sub, job_id as "job_id?", device_id, duplicate from batch_target
             where lane = $1 and number = $2 and (target_offset, sub) >= ($3, $4)
             order by target_offset, sub limit $5
             "#,
@@ -224,11 +245,67 @@ impl Store {
         .await?;
         let last = page.last().map(|row| (row.target_offset, row.sub));
         let next = last.map(|(offset, sub)| (u64::try_from(offset).unwrap_or_default(), count(sub) + 1));
-        let jobs: Vec<Uuid> =
-            page.into_iter().filter(|row| !row.duplicate).filter_map(|row| row.job_id).collect();
+        let jobs: Vec<Mendable> = page
+            .into_iter()
+            .filter(|row| !row.duplicate)
+            .filter_map(|row| Some((row.job_id?, row.device_id.map(DeviceId::from))))
+            .collect();
         if jobs.is_empty() {
-            return Ok((0, next));
+            return Ok((Retried::default(), next));
         }
+        let (mut fit, mut retried) = (jobs.clone(), Retried::default());
+        for _ in 0..ROUNDS {
+            match self.try_retry(key, &fit, wish, environment).await {
+                Ok(begun) => return Ok((Retried { begun, ..retried }, next)),
+                Err(Uncounted::Breach) => {}
+                Err(Uncounted::Store(error)) => return Err(error),
+            }
+            fit = self.find_mendable(key, &jobs).await?;
+            let asks = column(&fit, |(_, device)| Ask {
+                // Not by the job's own id: that is recorded, its new run is not.
+                job: JobId::new(key.lane),
+                request_id: None,
+                counted: counted(wish.actor, environment, *device),
+            });
+            let met = self.find_unfit(&asks).await?;
+            let left = met.iter().flatten().count();
+            retried.left = u32::try_from(left).unwrap_or(u32::MAX);
+            retried.over = met.iter().flatten().next().copied();
+            fit = fit.into_iter().zip(met).filter(|(_, over)| over.is_none()).map(|(job, _)| job).collect();
+        }
+        Err(overtaken())
+    }
+
+    /// Those of `jobs` that failed or expired, and have not been given new attempts.
+    async fn find_mendable(&self, key: BatchKey, jobs: &[Mendable]) -> Result<Vec<Mendable>, StoreError> {
+        let mendable = sqlx::query_scalar!(
+            r#"
+            select t.job_id as "job_id!" from unnest($2::uuid[]) as t (job_id)
+            cross join lateral (
+                select state from outcome
+                where outcome.lane = $1 and outcome.job_id = t.job_id order by run desc limit 1
+            ) o
+            where o.state in (4, 6)
+              and (select r.run from ready r where r.lane = $1 and r.job_id = t.job_id limit 1) is null
+            "#,
+            key.lane.number(),
+            &column(jobs, |(job, _)| *job),
+        )
+        .fetch_all(&self.pool)
+        .await?;
+        let mendable: HashSet<Uuid> = mendable.into_iter().collect();
+        Ok(jobs.iter().filter(|(job, _)| mendable.contains(job)).copied().collect())
+    }
+
+    /// Gives all of `jobs` that may have them new attempts and counts those, or none.
+    async fn try_retry(
+        &self,
+        key: BatchKey,
+        jobs: &[Mendable],
+        wish: &RetryWish<'_>,
+        environment: EnvironmentId,
+    ) -> Result<u32, Uncounted> {
+        let mut transaction = self.pool.begin().await?;
         let begun = sqlx::query_scalar!(
             r#"
             with b as (
@@ -272,18 +349,27 @@ impl Store {
             insert into ready (lane, job_id, environment_id, flow, due_at, run, attempt, expires_at)
             select begun.lane, begun.job_id, fit.environment_id, fit.flow, begun.requested_at, begun.run, 0, begun.expires_at
             from begun join fit using (job_id)
-            returning 1 as "one!"
+            returning job_id
             "#,
             key.lane.number(),
             key.number.number(),
-            &jobs,
+            &column(jobs, |(job, _)| *job),
             wish.actor.caller.as_str(),
             wish.reason,
             wish.ticket,
             Uuid::now_v7(),
         )
-        .fetch_all(&self.pool)
+        .fetch_all(&mut *transaction)
         .await?;
-        Ok((u32::try_from(begun.len()).unwrap_or(u32::MAX), next))
+        let begun: HashSet<Uuid> = begun.into_iter().collect();
+        let used = jobs.iter().filter(|(job, _)| begun.contains(job));
+        let group: Vec<Counted> = used.map(|(_, device)| counted(wish.actor, environment, *device)).collect();
+        count_uses(&mut transaction, &group).await?;
+        transaction.commit().await?;
+        Ok(u32::try_from(begun.len()).unwrap_or(u32::MAX))
     }
+}
+
+fn counted(actor: &Actor, environment: EnvironmentId, device: Option<DeviceId>) -> Counted {
+    Counted { caller: actor.caller.clone(), environment, device, limits: actor.limits }
 }

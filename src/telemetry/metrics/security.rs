@@ -5,8 +5,11 @@ use opentelemetry::{
     metrics::{Counter, Meter},
 };
 
+use crate::job::Bound;
+
 const WHAT: &str = "unblock.reload.what";
 const OUTCOME: &str = "unblock.outcome";
+const BOUND: &str = "unblock.bound";
 /// What is read anew.
 const RELOADED: [&str; 4] = ["tls", "policy", "credentials", "snapshot_keys"];
 
@@ -23,6 +26,7 @@ pub enum Reload {
 #[derive(Debug)]
 pub struct Security {
     reloads: Counter<u64>,
+    over_quota: Counter<u64>,
 }
 
 impl Security {
@@ -33,13 +37,27 @@ impl Security {
                 .with_unit("{reload}")
                 .with_description("Changed files, by what is made of them and whether it could be used")
                 .build(),
+            over_quota: meter
+                .u64_counter("unblock.quota.refused")
+                .with_unit("{refusal}")
+                .with_description("Unblocks, batches, calls and streams refused, by the bound that they would have exceeded")
+                .build(),
         };
+        for bound in Bound::ALL {
+            security.over_quota(bound, 0);
+        }
         for what in RELOADED {
             for outcome in [Reload::Taken, Reload::Refused] {
                 security.reloads.add(0, &labels(what, outcome));
             }
         }
         security
+    }
+
+    /// So much would have exceeded that bound and was refused.
+    pub fn over_quota(&self, bound: Bound, refused: usize) {
+        let refused = u64::try_from(refused).unwrap_or(u64::MAX);
+        self.over_quota.add(refused, &[KeyValue::new(BOUND, bound.name())]);
     }
 
     /// A changed file of `what` was taken or refused.
