@@ -31,6 +31,7 @@ mod pictures;
 mod plans;
 mod postgres;
 mod process;
+mod quotas;
 mod replicas;
 mod retention;
 mod spans;
