@@ -8,8 +8,8 @@ use uuid::Uuid;
 
 use super::{Store, StoreError, column};
 use crate::{
-    device::Lane,
-    job::{Counted, DeviceLimit, JobId, Limits, NewJob, OverQuota, Room, Used},
+    device::{EnvironmentId, Lane},
+    job::{Caller, Counted, DeviceLimit, JobId, Limits, NewJob, OverQuota, Room, Used},
     telemetry::metrics::timed,
 };
 
@@ -131,10 +131,18 @@ impl Store {
     /// Of each, in their order, the bound it meets when those before it take what is left. What is recorded already takes nothing.
     pub(super) async fn find_unfit(&self, asks: &[Ask<'_>]) -> Result<Vec<Option<OverQuota>>, StoreError> {
         let mut room = Room::default();
+        // Two calls of one request are one unblock.
+        let mut taken: HashMap<(&Caller, EnvironmentId, &str), Option<OverQuota>> = HashMap::new();
         let found = self.find_used(asks).await?;
         let unfit = asks.iter().zip(found).map(|(ask, used)| {
             let used = used?;
-            room.take(&ask.counted, &used).err()
+            let mut take = || room.take(&ask.counted, &used).err();
+            match ask.request_id {
+                Some(id) => {
+                    *taken.entry((&ask.counted.caller, ask.counted.environment, id)).or_insert_with(take)
+                }
+                None => take(),
+            }
         });
         Ok(unfit.collect())
     }

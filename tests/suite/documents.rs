@@ -145,6 +145,7 @@ fn every_file_that_the_documents_point_to_is_there() -> Result<()> {
         "SECURITY.md",
         "docs/batches.md",
         "docs/observability.md",
+        "docs/quotas.md",
     ];
     for document in fixed.map(ToOwned::to_owned).into_iter().chain(runbooks()?) {
         let beside = root().join(&document).with_file_name("");

@@ -227,7 +227,7 @@ async fn a_list_of_devices_counts_for_nothing_and_is_never_refused() -> Result<(
     let (replicas, pool) = (two(&database).await?, database.pool().await?);
     let none = actor("caller", Limits { per_hour: Some(0), ..device_bound(0) });
     let job = some_job(&none)?;
-    let list = NewJob { device: DeviceRef { device: DeviceId::EVERY, ..job.device }, ..again(&job) };
+    let list = NewJob { device: DeviceRef { device: DeviceId::EVERY, ..job.device }, ..some_job(&none)? };
     assert_eq!(recorded(&storm(&replicas, vec![list]).await?, Bound::Device).len(), 1);
     assert!(recorded(&storm(&replicas, vec![job]).await?, Bound::Device).is_empty());
     assert_eq!(count(&pool, "select count(*) from caller_use").await?, 0);

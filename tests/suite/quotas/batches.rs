@@ -175,7 +175,7 @@ async fn rows_of_one_device_in_many_batches_exceed_its_bound_by_none() -> Result
         let replica = &replicas[number % 2];
         let (upload, control) = (open(replica, &caller).await?, replica.control.clone());
         let mut given = shared.clone();
-        given.rotate_left(number);
+        given.rotate_left(number % shared.len());
         uploading.spawn(async move { control.append(&upload, 0, &given).await });
     }
     for appended in uploading.join_all().await {
