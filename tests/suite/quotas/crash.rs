@@ -1,12 +1,15 @@
 //! Postgres is killed while calls come.
 
-use pingone_unblock::{engine::SubmitError, job::Bound, store::Role};
+use pingone_unblock::{
+    engine::SubmitError,
+    job::{Bound, DeviceLimit, Limits, NewJob},
+    store::Role,
+};
 use sqlx::PgPool;
 use tokio::task::JoinSet;
 
 use super::{IN_HOUR, JOBS, OF_DEVICES, actor, again, count, replica::Replica, some_job};
 use crate::harness::{Result, cluster::OwnCluster, service::eventually};
-use pingone_unblock::job::{DeviceLimit, Limits, NewJob};
 
 const MOST: u32 = 400;
 
