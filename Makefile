@@ -3,19 +3,25 @@
 CARGO ?= cargo
 # For `make demo`, `make test` and `make bench`: passed on to the program or the test runner.
 ARGS ?=
+# For `make image`: the image it is built with, by its digest.
+BUILD_IMAGE ?=
 
 # Tools are pinned, built or fetched when first needed, and kept away from what the machine has.
 MACHETE_VERSION := 0.9.2
 DENY_VERSION := 0.20.2
+CYCLONEDX_VERSION := 0.5.9
+FUZZ_VERSION := 0.13.2
 BUF_VERSION := 1.75.0
 TOOLS := target/tools
 MACHETE := $(TOOLS)/cargo-machete-$(MACHETE_VERSION)/bin/cargo-machete
 DENY := $(TOOLS)/cargo-deny-$(DENY_VERSION)/bin/cargo-deny
+CYCLONEDX := $(TOOLS)/cargo-cyclonedx-$(CYCLONEDX_VERSION)/bin/cargo-cyclonedx
+FUZZ := $(TOOLS)/cargo-fuzz-$(FUZZ_VERSION)/bin/cargo-fuzz
 BUF := $(TOOLS)/buf-$(BUF_VERSION)/node_modules/.bin/buf
 CLIENTS := target/clients
 
 # In this order: what answers soonest comes first, what has to be fetched comes last.
-CHECKS := format scripts alerts lint docs test check-queries unused deny proto
+CHECKS := format scripts alerts manifests lint docs test check-image check-queries unused deny sbom proto
 
 .PHONY: help
 help: ## this list
@@ -48,14 +54,19 @@ check: $(CHECKS) ## everything that must hold before a change goes in
 checks: # the names of the checks, for .ci/run
 	@echo $(CHECKS)
 
+.PHONY: image
+image: ## the container image (BUILD_IMAGE=rust:1.94-slim-bookworm@sha256:… builds with that very one; needs Docker)
+	DOCKER_BUILDKIT=1 docker build --build-arg SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct) \
+		$(if $(BUILD_IMAGE),--build-arg BUILD_IMAGE=$(BUILD_IMAGE)) --tag pingone-unblock .
+
 .PHONY: fmt
 fmt: buf ## formats Rust and the contract
-	$(CARGO) fmt
+	$(CARGO) fmt --all
 	@if [ -x $(BUF) ]; then $(BUF) format --write proto; fi
 
 .PHONY: format
 format: ## is the code formatted?
-	$(CARGO) fmt --check
+	$(CARGO) fmt --all --check
 
 .PHONY: scripts
 scripts: ## are the shell scripts well formed?
@@ -68,6 +79,14 @@ alerts: ## are the alerts and recording rules well formed, and does each fire wh
 		"$$programs/promtool" check rules rules/*.yml && \
 		"$$programs/promtool" check config --syntax-only prometheus.yml && \
 		"$$programs/promtool" test rules tests/*.yml; fi
+
+.PHONY: manifests
+manifests: ## are the Kubernetes manifests valid, and is what they promise true?
+	@scripts/check-manifests.sh
+
+.PHONY: check-image
+check-image: ## does what the Dockerfile puts together run read-only, without rights, and find its authorities?
+	@scripts/check-image.sh
 
 .PHONY: lint
 lint: ## clippy, warnings are errors
@@ -99,6 +118,16 @@ deny: $(DENY) ## licences, banned and doubled crates, sources; advisories where 
 		echo "SKIPPED: advisories. Their database cannot be fetched from here (target/advisories.log)."; \
 	fi
 
+.PHONY: sbom
+sbom: $(CYCLONEDX) ## what the program is built of, in CycloneDX: target/sbom/pingone-unblock.cdx.json, checked
+	@scripts/sbom.sh $(CYCLONEDX)
+
+# How long each fuzz target is run.
+SECONDS ?= 15
+.PHONY: fuzz
+fuzz: $(FUZZ) ## looks for input that breaks what src/fuzz.rs claims (SECONDS=60 for each target: longer finds more)
+	@scripts/fuzz.sh $(FUZZ) $(SECONDS)
+
 .PHONY: proto
 proto: buf ## lint and format of the contract; does it break the last release?
 	@if [ -x $(BUF) ]; then scripts/check-proto.sh $(BUF); fi
@@ -106,6 +135,10 @@ proto: buf ## lint and format of the contract; does it break the last release?
 .PHONY: clients
 clients: ## the Python client's packages, in target/clients
 	scripts/python-packages.sh tests/clients/python/requirements.txt $(CLIENTS)
+
+.PHONY: ocsf
+ocsf: ## OCSF's own schema for the test of `audit export`, in target/ocsf
+	scripts/python-packages.sh tests/clients/ocsf/requirements.txt target/ocsf
 
 .PHONY: otlp-receiver
 otlp-receiver: ## the collector that the telemetry test sends to, in target/otlp-receiver
@@ -133,6 +166,12 @@ $(MACHETE):
 
 $(DENY):
 	$(CARGO) install --locked --debug --quiet --root $(TOOLS)/cargo-deny-$(DENY_VERSION) --version $(DENY_VERSION) cargo-deny
+
+$(CYCLONEDX):
+	$(CARGO) install --locked --debug --quiet --root $(TOOLS)/cargo-cyclonedx-$(CYCLONEDX_VERSION) --version $(CYCLONEDX_VERSION) cargo-cyclonedx
+
+$(FUZZ):
+	$(CARGO) install --locked --debug --quiet --root $(TOOLS)/cargo-fuzz-$(FUZZ_VERSION) --version $(FUZZ_VERSION) cargo-fuzz
 
 # buf has no crate; npm carries its program. CI must have it.
 .PHONY: buf

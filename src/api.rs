@@ -1,17 +1,24 @@
 //! gRPC: the contract's services on top of the engine, the store and the watch.
 
+mod audit_service;
 mod batch_results;
 mod batch_service;
 mod bulk;
+mod contacts;
 mod convert;
 mod deadline;
+mod denials;
 mod device_service;
 mod environment_service;
 mod fields;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
+mod gate;
 mod job_service;
 mod measure;
 mod method;
 mod normalise;
+mod permit;
 mod server;
 mod status;
 mod user_devices;
@@ -29,6 +36,8 @@ use crate::{
     watch::Watch,
 };
 
+pub use denials::Denials;
+pub use gate::Admission;
 pub use server::{Health, Options, Server};
 pub use status::{DOMAIN, ErrorReason};
 

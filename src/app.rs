@@ -3,7 +3,9 @@
 mod admin;
 mod assemble;
 mod log;
+mod policy;
 mod readiness;
+mod reloads;
 
 use std::{collections::HashSet, sync::Arc, time::Duration};
 
@@ -12,15 +14,20 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     api::{self, Server, Services},
+    auth::Authenticator,
     device::EnvironmentId,
     engine::{self, Engine, Routes},
+    job::{Actor, Caller},
+    reload::ReloadError,
     store::{Access, Role, Store, StoreError},
     telemetry::{Levels, metrics},
     watch::Watch,
 };
 
-pub use assemble::{access, routes};
+pub use assemble::{access, routes, store};
+pub use policy::policy;
 pub use readiness::Readiness;
+pub use reloads::Reloads;
 
 /// What the server is made of.
 #[derive(Debug)]
@@ -35,6 +42,10 @@ pub struct Settings {
     pub engine: engine::Settings,
     /// What the gRPC port is like.
     pub api: api::Options,
+    /// Who is let in.
+    pub admission: api::Admission,
+    /// What is read anew while it runs.
+    pub reloads: Reloads,
 }
 
 /// Why the server could not start, or not go on.
@@ -46,6 +57,12 @@ pub enum AppError {
     /// A credential no client can be made of.
     #[error(transparent)]
     PingOne(#[from] crate::pingone::PingOneError),
+    /// A file of which nothing can be made.
+    #[error(transparent)]
+    Reload(#[from] ReloadError),
+    /// Issuers that no tokens can be verified of.
+    #[error(transparent)]
+    Tokens(#[from] crate::auth::token::TokensError),
     /// The compiled contract is damaged.
     #[error("the contract for reflection is damaged: {0}")]
     Reflection(#[from] tonic_reflection::server::Error),
@@ -61,7 +78,10 @@ pub struct App {
     engine: Engine,
     server: Server,
     readiness: Readiness,
+    reloads: Reloads,
     levels: Option<Levels>,
+    authenticator: Authenticator,
+    denials: api::Denials,
     draining: CancellationToken,
 }
 
@@ -94,9 +114,11 @@ impl App {
     /// # Errors
     /// [`AppError`] when a setting cannot be used.
     pub async fn build(settings: Settings) -> Result<Self, AppError> {
-        let store = Store::new(&settings.access)?;
+        let (store, reloads) = settings.reloads.applied_to(Store::new(&settings.access)?);
         let connections = store.clone();
         metrics().postgres.watch_connections(move || connections.connections());
+        let policy = settings.admission.policy.clone();
+        metrics().security.watch_policy(move || policy.get().version().to_string());
         let (role, grace) = (settings.engine.role, settings.engine.grace);
         let preparation = Preparation {
             migrate: settings.migrate,
@@ -109,8 +131,23 @@ impl App {
         let readiness = Readiness::default();
         let services =
             Services { submitter, control, store: store.clone(), watch, draining: draining.clone() };
-        let server = Server::new(services, settings.api, readiness.gate()).await?;
-        Ok(Self { store, preparation, role, grace, engine, server, readiness, levels: None, draining })
+        let authenticator = settings.admission.authenticator.clone();
+        let denials = settings.admission.denials.clone();
+        let server = Server::new(services, settings.api, settings.admission, readiness.gate()).await?;
+        Ok(Self {
+            store,
+            preparation,
+            role,
+            grace,
+            engine,
+            server,
+            readiness,
+            reloads,
+            levels: None,
+            authenticator,
+            denials,
+            draining,
+        })
     }
 
     /// Whether calls are answered, and why not.
@@ -134,6 +171,9 @@ impl App {
         let _stop_helpers = stopped.clone().drop_guard();
         let admin = admin::run(listeners.admin, self.readiness.clone(), self.levels, stopped.clone());
         let admin = tokio::spawn(admin);
+        let _reloading = self.reloads.run(&stopped);
+        tokio::spawn(self.authenticator.run(stopped.clone()));
+        let denials = tokio::spawn(self.denials.run(self.store.clone(), stopped.clone()));
         let health = self.server.health();
         let close_connections = CancellationToken::new();
         let answering = self
@@ -183,6 +223,7 @@ impl App {
         }
         stopped.cancel();
         let _ = admin.await;
+        let _ = tokio::time::timeout(LAST_WORDS.min(self.grace), denials).await;
         self.store.close().await;
         started.map(drop).map_err(AppError::from)
     }
@@ -214,12 +255,23 @@ impl Preparation {
             }
         }
         store.check_schema().await?;
+        if store.may_change_audit().await? {
+            tracing::warn!(
+                "this role of the database may change the audit trail: serve with one that owns no table, as deploy/postgres/roles.sql makes it"
+            );
+        }
         if self.hold {
-            store.pause_everything("serve --hold", "held at the start: look at `job list` first").await?;
+            store.pause_everything(&operator(), "held at the start: look at `job list` first").await?;
             tracing::warn!("all sending is paused, on every replica, until `env resume --all`");
         }
         store.register_environments(&self.environments).await
     }
+}
+
+/// Whoever starts this process has it hold.
+fn operator() -> Actor {
+    let caller = Caller::named("serve --hold").unwrap_or_else(Caller::anonymous);
+    Actor { caller, ..Actor::anonymous() }
 }
 
 /// The environments that are configured by their ids.

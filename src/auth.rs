@@ -1,9 +1,15 @@
 //! Who calls, and what they may do. Nothing here speaks gRPC or SQL.
 
+mod authenticator;
 mod calls;
 mod peer;
+mod policy;
 mod scope;
+pub mod token;
 
-pub use calls::{Calls, Permit, Streams};
+pub use authenticator::{Authenticator, Identity, Unidentified};
+pub use calls::{Calls, OpenStream, Streams};
 pub use peer::{Certificate, Peer};
+pub use policy::{Bounds, Demands, DeviceBound, Entry, Environments, Grants, Mistake, Mistakes, Policy, Who};
 pub use scope::{Scope, Scopes};
+pub use token::{Claims, Issuer, TokenError, Tokens};

@@ -3,6 +3,7 @@
 
 mod advice;
 mod args;
+mod audit;
 mod batch;
 mod bulk;
 mod check;
@@ -19,8 +20,10 @@ mod follow;
 mod health;
 mod job;
 mod json;
+mod keys;
 mod migrate;
 mod outcome;
+mod policy;
 mod progress;
 mod repeat;
 mod screen;
@@ -36,6 +39,8 @@ use std::{ffi::OsStr, process::ExitCode};
 
 use clap::{ColorChoice, CommandFactory, FromArgMatches, Parser, Subcommand};
 
+#[cfg(any(test, fuzzing))]
+pub(crate) use bulk::fuzz;
 use error::Error;
 use exit::Exit;
 use screen::{Format, Screen};
@@ -60,6 +65,8 @@ enum Command {
     Serve(serve::Serve),
     Migrate(migrate::Migrate),
     Check(check::Check),
+    #[command(subcommand)]
+    Keys(keys::Keys),
     Unblock(unblock::Unblock),
     Bulk(bulk::Bulk),
     #[command(subcommand)]
@@ -70,7 +77,11 @@ enum Command {
     Job(job::Job),
     #[command(subcommand)]
     Env(env::Env),
+    #[command(subcommand)]
+    Audit(audit::Audit),
     Status(status::Status),
+    #[command(subcommand)]
+    Policy(policy::Policy),
     Simulate(simulate::Simulate),
     Health(health::Health),
     Completions(completions::Completions),
@@ -116,13 +127,16 @@ impl Command {
             Self::Serve(serve) => serve.run(screen).await,
             Self::Migrate(migrate) => migrate.run(screen).await,
             Self::Check(check) => check.run(screen).await,
+            Self::Keys(keys) => keys.run(screen).await,
             Self::Unblock(unblock) => unblock.run(screen).await,
             Self::Bulk(bulk) => bulk.run(screen).await,
             Self::Batch(batch) => batch.run(screen).await,
             Self::Device(device) => device.run(screen).await,
             Self::Job(job) => job.run(screen).await,
             Self::Env(env) => env.run(screen).await,
+            Self::Audit(audit) => audit.run(screen).await,
             Self::Status(status) => status.run(screen).await,
+            Self::Policy(policy) => policy.run(screen),
             Self::Simulate(simulate) => simulate.run(screen).await,
             Self::Health(health) => health.run(screen).await,
             Self::Completions(completions) => completions.run(screen),

@@ -1,5 +1,7 @@
 //! Which device, and what PingOne last said of it. Pure: nothing here reads or writes.
 
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 mod list;
 mod snapshot;
 

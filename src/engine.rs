@@ -28,8 +28,10 @@ mod publish;
 mod rehearsal;
 mod retention;
 mod robin;
+mod rotate;
 mod routes;
 mod schedule;
+mod seal;
 mod send;
 mod stale;
 mod submit;
@@ -61,6 +63,7 @@ pub use batches::Upload;
 pub use control::Control;
 pub use rehearsal::Rehearsal;
 pub use routes::{Limits, Route, Routes};
+pub use seal::{Sealed, Sealer};
 pub use submit::{SubmitError, Submitted, Submitter};
 
 use board::Board;
@@ -90,6 +93,8 @@ pub struct Settings {
     pub stale_after: Duration,
     /// How long jobs are kept after their end: an hour or more.
     pub retention: Duration,
+    /// How long entries of the audit trail are kept; at least 30 days.
+    pub audit_retention: Duration,
 }
 
 impl Settings {
@@ -104,6 +109,7 @@ impl Settings {
             queue: QueueLimits { interactive: 20_000, bulk: 2_000_000 },
             stale_after: Duration::from_secs(15 * 60),
             retention: Duration::from_secs(90 * 24 * 3600),
+            audit_retention: Duration::from_secs(730 * 24 * 3600),
         }
     }
 }
@@ -124,6 +130,7 @@ pub struct Engine {
     role: Role,
     grace: Duration,
     retention: Duration,
+    audit_retention: Duration,
     submissions: mpsc::Receiver<submit::Call>,
     results: mpsc::UnboundedReceiver<Finished>,
     outgoing: mpsc::UnboundedReceiver<hints::Hint>,
@@ -229,6 +236,7 @@ impl Engine {
             role: settings.role,
             grace: settings.grace,
             retention: settings.retention,
+            audit_retention: settings.audit_retention,
             submissions,
             results: finished,
             outgoing,
@@ -252,7 +260,7 @@ impl Engine {
         helpers.spawn(hints::listen(Arc::clone(&core)));
         helpers.spawn(Arc::clone(&core.watch).poll(core.store.clone()));
         helpers.spawn(complete::run(Arc::clone(&core), self.results));
-        helpers.spawn(retention::run(Arc::clone(&core), self.retention));
+        helpers.spawn(retention::run(Arc::clone(&core), self.retention, self.audit_retention));
         let membership = tokio::spawn(lanes::run(Arc::clone(&core), self.role));
         helpers.spawn(submit::watch_backlogs(Arc::clone(&core)));
         helpers.spawn(figures::run(Arc::clone(&core)));
@@ -261,8 +269,12 @@ impl Engine {
             helpers.spawn(look::watch_facts(Arc::clone(&core)));
             helpers.spawn(look::sweep(Arc::clone(&core)));
             helpers.spawn(keep::run(Arc::clone(&core)));
+            helpers.spawn(seal::run(Arc::clone(&core)));
             helpers.spawn(licence::run(Arc::clone(&core)));
             helpers.spawn(publish::run(Arc::clone(&core)));
+            for client in core.routes.clients() {
+                helpers.spawn(rotate::follow(Arc::clone(&core), client));
+            }
         }
         let scheduling = self.role.sends().then(|| tokio::spawn(schedule::run(Arc::clone(&core))));
         let submitting = tokio::spawn(submit::run(Arc::clone(&core), self.submissions));

@@ -16,13 +16,17 @@
 
 pub mod api;
 pub mod app;
+pub mod audit;
 pub mod auth;
 pub mod batch;
 pub mod cli;
 pub mod config;
 pub mod device;
+pub mod duration;
 pub mod engine;
 pub mod environment;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 pub mod job;
 pub mod pingone;
 pub mod postgres;
@@ -30,6 +34,7 @@ pub mod proto;
 pub mod redact;
 pub mod reload;
 pub mod simulator;
+pub mod spelling;
 pub mod store;
 pub mod telemetry;
 pub mod watch;

@@ -3,6 +3,8 @@
 mod address;
 mod answer;
 mod exchange;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 mod retry_after;
 mod said;
 mod settings;
@@ -15,17 +17,18 @@ use reqwest::{
     header::{ACCEPT, AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HeaderName, HeaderValue},
     redirect::Policy,
 };
-use secrecy::ExposeSecret as _;
+use secrecy::SecretString;
 use time::OffsetDateTime;
 use tokio::time::Instant;
 
 use crate::{
     device::{DeviceRef, EnvironmentId, Snapshot, UserId},
-    job::{Failure, JobId},
+    job::{Failure, JobId, Reason, RetryHint},
+    reload::Current,
     telemetry::{TracePoint, metrics::Request, spans},
 };
 
-use answer::{Call, classify, lost};
+use answer::{Call, classify, failure, lost};
 use exchange::{Lost, Response, exchange};
 use token::{Tokens, Worker, bearer};
 
@@ -37,7 +40,10 @@ const UNBLOCK: HeaderValue = HeaderValue::from_static("application/vnd.pingident
 const JSON: HeaderValue = HeaderValue::from_static("application/json, application/hal+json");
 const TRANSACTION_ID: HeaderName = HeaderName::from_static("x-ping-external-transaction-id");
 const TRACE_PARENT: HeaderName = HeaderName::from_static("traceparent");
-const LARGEST_ANSWER: usize = 1024 * 1024;
+/// Far more than any device, and as a message of gRPC, several times as long, still below what its readers take.
+const LARGEST_DEVICE: usize = 64 * 1024;
+/// The same of all devices of a user.
+const LARGEST_LIST: usize = 512 * 1024;
 /// Below the minute after which load balancers commonly close an idle connection: they must not close it under a request.
 const IDLE: Duration = Duration::from_secs(45);
 const KEEP_ALIVE: Duration = Duration::from_secs(20);
@@ -51,6 +57,7 @@ struct Inner {
     kinds: Kinds,
     api: ApiPath,
     credential: Bearer,
+    secret: Current<SecretString>,
     attempt_deadline: Duration,
 }
 
@@ -75,7 +82,7 @@ impl Kinds {
 }
 
 enum Bearer {
-    Fixed(HeaderValue),
+    Fixed(Current<SecretString>),
     Granted(Tokens),
 }
 
@@ -113,15 +120,19 @@ impl Client {
     /// # Errors
     /// [`PingOneError`] for settings no client can be made of.
     pub fn new(settings: Settings) -> Result<Self, PingOneError> {
-        let Settings { api, credential, attempt_deadline, connect_timeout, idle_connections } = settings;
+        let Settings { api, credential, secret, attempt_deadline, connect_timeout, idle_connections } =
+            settings;
         if connect_timeout.is_zero() || connect_timeout > attempt_deadline {
             return Err(PingOneError::Deadlines);
         }
         let http = http_client(connect_timeout, idle_connections).map_err(PingOneError::Tls)?;
+        let accepted = credential.accepts(credential.secret());
+        let secret = secret.unwrap_or_else(|| Current::fixed(credential.secret().clone()));
         let credential = match credential {
-            Credential::AccessToken(token) => Bearer::Fixed(bearer(&token).ok_or(PingOneError::AccessToken)?),
-            Credential::ClientSecret { auth, environment, client_id, client_secret, method } => {
-                if client_id.is_empty() || client_secret.expose_secret().is_empty() {
+            Credential::AccessToken(_) if !accepted => return Err(PingOneError::AccessToken),
+            Credential::AccessToken(_) => Bearer::Fixed(secret.clone()),
+            Credential::ClientSecret { auth, environment, client_id, method, .. } => {
+                if client_id.is_empty() || !accepted {
                     return Err(PingOneError::EmptyCredential);
                 }
                 let endpoint = auth.token_endpoint(environment);
@@ -135,14 +146,14 @@ impl Client {
                     kind,
                     endpoint,
                     client_id,
-                    client_secret,
+                    client_secret: secret.clone(),
                     method,
                     deadline,
                 }))
             }
         };
         let kinds = Kinds::new(&api);
-        Ok(Self(Arc::new(Inner { http, kinds, api, credential, attempt_deadline })))
+        Ok(Self(Arc::new(Inner { http, kinds, api, credential, secret, attempt_deadline })))
     }
 
     /// How long an attempt may take with everything in it.
@@ -200,6 +211,19 @@ impl Client {
         }
     }
 
+    /// The secret or the token, to wait for its change: then [`Client::check_credential`] gets a fresh token by it. One that was
+    /// granted before serves until its end.
+    #[must_use]
+    pub fn secret(&self) -> Current<SecretString> {
+        self.0.secret.clone()
+    }
+
+    /// Whether both share connections and token.
+    #[must_use]
+    pub fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+
     async fn attempt(&self, call: Call, device: &DeviceRef, job: JobId, origin: &Origin<'_>) -> Answer {
         let deadline = Instant::now() + self.0.attempt_deadline;
         let send = |bearer, again| {
@@ -207,7 +231,17 @@ impl Client {
             self.send(call, device, job, origin, bearer, deadline)
         };
         let tokens = match &self.0.credential {
-            Bearer::Fixed(bearer) => return Answer::of(call, device, send(bearer.clone(), 0).await, 1),
+            Bearer::Fixed(token) => {
+                let Some(bearer) = bearer(&token.get()) else {
+                    let message = "What stands in the place of an access token is none";
+                    return Answer::without_request(failure(
+                        Reason::CredentialRefused,
+                        RetryHint::Credential,
+                        message,
+                    ));
+                };
+                return Answer::of(call, device, send(bearer, 0).await, 1);
+            }
             Bearer::Granted(tokens) => tokens,
         };
         let token = match tokens.get(deadline).await {
@@ -240,6 +274,7 @@ impl Client {
             Call::Read => (Method::GET, api.device(device), &kinds.read),
             Call::List => (Method::GET, api.devices(device.environment, device.user), &kinds.list),
         };
+        let largest = if call == Call::List { LARGEST_LIST } else { LARGEST_DEVICE };
         let resent = if call == Call::Unblock { origin.resent } else { 0 };
         let span = spans::request(kind, resent);
         let trace_parent = TracePoint::of(&span).map(|span| span.trace_parent());
@@ -258,7 +293,7 @@ impl Client {
         if let Some(trace) = trace_parent.and_then(|text| HeaderValue::from_str(text).ok()) {
             request = request.header(TRACE_PARENT, trace);
         }
-        exchange(request, kind, shown, LARGEST_ANSWER, deadline, span).await
+        exchange(request, kind, shown, largest, deadline, span).await
     }
 }
 

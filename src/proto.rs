@@ -10,3 +10,6 @@ pub mod v1 {
 
 /// The compiled contract, for reflection.
 pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
+
+/// What each RPC asks of its caller: its name, `package.Service/Method`, and the scope's number in the contract.
+pub const SCOPES: &[(&str, i32)] = &include!(concat!(env!("OUT_DIR"), "/scopes.rs"));

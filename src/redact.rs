@@ -1,5 +1,8 @@
 //! Makes foreign text fit to be stored, logged and shown: one line, short, without contacts and tokens.
 
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
+
 use std::{fmt, ops::Deref};
 
 use time::OffsetDateTime;

@@ -48,6 +48,11 @@ impl<T> Current<T> {
         Self(watch::channel(Arc::new(value)).1)
     }
 
+    /// Waits until there is another value; false where there never will be.
+    pub async fn changed(&mut self) -> bool {
+        self.0.changed().await.is_ok()
+    }
+
     /// The value as it is now.
     #[must_use]
     pub fn get(&self) -> Arc<T> {

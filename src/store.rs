@@ -1,5 +1,6 @@
 //! All SQL, one statement per function, named by its verb. Knows the domain and nothing above it.
 
+mod audit;
 mod batch;
 mod claim;
 mod complete;
@@ -8,6 +9,8 @@ mod environment;
 mod environments_list;
 mod error;
 mod fail;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 mod lanes;
 mod list;
 mod packed;
@@ -16,12 +19,16 @@ mod publish;
 mod quota;
 mod read;
 mod retention;
+mod seal;
 mod steer;
 mod submit;
+mod trail;
+mod vault;
 
 use time::OffsetDateTime;
 use uuid::Uuid;
 
+pub use audit::NOWHERE;
 pub use batch::{
     Appended, BatchFilter, BatchKey, Found, Opened, Place as TargetPlace, Published, Refusal, Retried,
     RetryWish, TargetRow, Unfit,
@@ -38,8 +45,11 @@ pub use list::{JobFilter, JobPage, PageToken};
 pub use pause::Pauses;
 pub use read::{DeviceView, Progress};
 pub use retention::OldJobs;
+pub use seal::{EventRange, NewEvents};
 pub use steer::{Cancelled, Redrive, Redriven};
 pub use submit::{Recorded, Submission};
+pub use trail::{TrailFilter, TrailPage, TrailToken};
+pub use vault::{KeysError, SnapshotKeys, Wrapped};
 
 use crate::{
     job::{Failure, Reason, RetryHint},

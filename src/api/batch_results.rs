@@ -7,7 +7,7 @@ use tokio_stream::{Stream, wrappers::ReceiverStream};
 use tonic::Status;
 use tracing::Instrument as _;
 
-use super::{Services, convert, status};
+use super::{Services, contacts::Contacts, convert, status};
 use crate::{
     batch::{Batch, Target},
     device::{DeviceId, DeviceRef},
@@ -137,7 +137,8 @@ fn result(batch: &Batch, row: &TargetRow) -> v1::TargetResult {
     let device = named.as_ref().ok().zip(row.snapshot.as_ref()).map(|(named, snapshot)| {
         let named =
             DeviceRef { environment: batch.header.environment, user: named.user, device: named.device };
-        convert::device(&named, snapshot)
+        // Only how it stands is told of it.
+        convert::device(&named, snapshot, Contacts::Masked)
     });
     // Of a row by user, the device is none that was sent.
     let (sent_device, found_device) = match row.place.1 {

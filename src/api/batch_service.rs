@@ -11,12 +11,12 @@ use super::{
     Services, batch_results, convert,
     deadline::Deadline,
     fields::{Fields, REASON_AT_MOST, TICKET_AT_MOST},
+    permit::Permit,
     status::{self, ErrorReason},
 };
 use crate::{
     batch::{Batch, BatchNumber, State},
     device::EnvironmentId,
-    job::Actor,
     proto::v1::{self, batch::State as Told, batch_service_server::BatchService},
     store::{BatchFilter, BatchKey, RetryWish},
 };
@@ -30,8 +30,9 @@ impl BatchService for Services {
         &self,
         request: Request<v1::GetBatchRequest>,
     ) -> Result<Response<v1::GetBatchResponse>, Status> {
+        let permit = Permit::of(&request)?;
         let v1::GetBatchRequest { environment_id, batch_id } = request.into_inner();
-        let batch = self.named(&environment_id, batch_id).await?;
+        let batch = self.named(&permit, &environment_id, batch_id).await?;
         Ok(Response::new(v1::GetBatchResponse { batch: Some(self.view(&batch).await) }))
     }
 
@@ -39,7 +40,9 @@ impl BatchService for Services {
         &self,
         request: Request<v1::ListBatchesRequest>,
     ) -> Result<Response<v1::ListBatchesResponse>, Status> {
+        let permit = Permit::of(&request)?;
         let given = request.into_inner();
+        permit.in_named(&given.environment_id)?;
         let mut fields = Fields::default();
         let environment = fields.environment(&given.environment_id);
         let states = fields.batch_states(&given.states);
@@ -72,8 +75,9 @@ impl BatchService for Services {
         request: Request<v1::WatchBatchRequest>,
     ) -> Result<Response<Self::WatchBatchStream>, Status> {
         let deadline = Deadline::of(&request);
+        let permit = Permit::of(&request)?;
         let v1::WatchBatchRequest { environment_id, batch_id } = request.into_inner();
-        let first = self.named(&environment_id, batch_id).await?;
+        let first = self.named(&permit, &environment_id, batch_id).await?;
         // One message in the pipe: a slow reader skips to the newest state.
         let (sender, receiver) = mpsc::channel(1);
         let services = self.clone();
@@ -92,14 +96,16 @@ impl BatchService for Services {
         &self,
         request: Request<v1::StreamBatchResultsRequest>,
     ) -> Result<Response<Self::StreamBatchResultsStream>, Status> {
+        let permit = Permit::of(&request)?;
         let deadline = Deadline::of(&request);
         let given = request.into_inner();
+        permit.in_named(&given.environment_id)?;
         let Ok(from) = u64::try_from(given.start_offset) else {
             let mut fields = Fields::default();
             fields.wrong("start_offset", "is negative: give the offset of a row, 0 for the first");
             return fields.done(None);
         };
-        let batch = self.named(&given.environment_id, given.batch_id).await?;
+        let batch = self.named(&permit, &given.environment_id, given.batch_id).await?;
         let wish = batch_results::Wish { from, failures_only: given.failures_only, follow: given.follow };
         Ok(Response::new(self.results(batch, wish, deadline)))
     }
@@ -108,9 +114,10 @@ impl BatchService for Services {
         &self,
         request: Request<v1::PauseBatchRequest>,
     ) -> Result<Response<v1::PauseBatchResponse>, Status> {
+        let permit = Permit::of(&request)?;
         let v1::PauseBatchRequest { environment_id, batch_id, reason, ticket } = request.into_inner();
-        let (batch, reason, _) = self.steered(&environment_id, batch_id, reason, ticket).await?;
-        let paused = self.control.pause_batch(&batch, &Actor::anonymous(), &reason).await;
+        let (batch, reason, _) = self.steered(&permit, &environment_id, batch_id, reason, ticket).await?;
+        let paused = self.control.pause_batch(&batch, &permit.actor(), &reason).await;
         if !paused.map_err(|error| status::store(&error))? {
             return Err(self.conflict(&batch, "only what has not ended can be paused").await);
         }
@@ -121,11 +128,12 @@ impl BatchService for Services {
         &self,
         request: Request<v1::ResumeBatchRequest>,
     ) -> Result<Response<v1::ResumeBatchResponse>, Status> {
+        let permit = Permit::of(&request)?;
         let v1::ResumeBatchRequest { environment_id, batch_id, reason, ticket } = request.into_inner();
-        let (batch, reason, _) = self.steered(&environment_id, batch_id, reason, ticket).await?;
+        let (batch, reason, _) = self.steered(&permit, &environment_id, batch_id, reason, ticket).await?;
         let resumed = self
             .control
-            .resume_batch(&batch, &Actor::anonymous(), &reason)
+            .resume_batch(&batch, &permit.actor(), &reason)
             .await
             .map_err(|error| status::store(&error))?;
         let now = self.whole(&batch).await?;
@@ -139,9 +147,10 @@ impl BatchService for Services {
         &self,
         request: Request<v1::CancelBatchRequest>,
     ) -> Result<Response<v1::CancelBatchResponse>, Status> {
+        let permit = Permit::of(&request)?;
         let v1::CancelBatchRequest { environment_id, batch_id, reason, ticket } = request.into_inner();
-        let (batch, reason, _) = self.steered(&environment_id, batch_id, reason, ticket).await?;
-        let cancelled = self.control.cancel_batch(&batch, &Actor::anonymous(), &reason).await;
+        let (batch, reason, _) = self.steered(&permit, &environment_id, batch_id, reason, ticket).await?;
+        let cancelled = self.control.cancel_batch(&batch, &permit.actor(), &reason).await;
         if !cancelled.map_err(|error| status::store(&error))? {
             return Err(self.conflict(&batch, "there is nothing left to cancel").await);
         }
@@ -152,12 +161,17 @@ impl BatchService for Services {
         &self,
         request: Request<v1::RetryBatchRequest>,
     ) -> Result<Response<v1::RetryBatchResponse>, Status> {
+        let permit = Permit::of(&request)?;
         let v1::RetryBatchRequest { environment_id, batch_id, reason, ticket } = request.into_inner();
-        let (batch, reason, ticket) = self.steered(&environment_id, batch_id, reason, ticket).await?;
-        let (control, of) = (self.control.clone(), batch.clone());
+        let (batch, reason, ticket) =
+            self.steered(&permit, &environment_id, batch_id, reason, ticket).await?;
+        let mut fields = Fields::default();
+        permit.demand(&mut fields, "", batch.header.environment, (&reason, &ticket, None));
+        fields.done(Some(()))?;
+        let (control, of, actor) = (self.control.clone(), batch.clone(), permit.actor());
         // A caller that goes away does not stop it half-way.
         let retrying = tokio::spawn(async move {
-            let wish = RetryWish { actor: &Actor::anonymous(), reason: &reason, ticket: &ticket };
+            let wish = RetryWish { actor: &actor, reason: &reason, ticket: &ticket };
             control.retry_batch(&of, &wish).await
         });
         let begun = retrying.await.map_err(|_| ErrorReason::Internal.status("the retry died"))?;
@@ -167,7 +181,7 @@ impl BatchService for Services {
                 .await);
         };
         if let Some(over) = retried.over.filter(|_| retried.begun == 0) {
-            return Err(status::over_quota(over));
+            return Err(permit.over_quota(batch.header.environment, over));
         }
         Ok(Response::new(v1::RetryBatchResponse {
             batch: Some(self.now(&batch).await?),
@@ -179,29 +193,37 @@ impl BatchService for Services {
 
 impl Services {
     /// A batch that is there.
-    pub(super) async fn batch(&self, environment: EnvironmentId, id: &str) -> Result<Batch, Status> {
+    pub(super) async fn batch(
+        &self,
+        permit: &Permit,
+        environment: EnvironmentId,
+        id: &str,
+    ) -> Result<Batch, Status> {
         let found = self.store.find_batch(environment, id).await.map_err(|error| status::store(&error))?;
         found.ok_or_else(|| {
-            ErrorReason::BatchNotFound
-                .status(format!("there is no batch {id:?} in environment {environment}"))
+            let sentence = format!("there is no batch {id:?} in environment {environment}");
+            permit.nothing_there(ErrorReason::BatchNotFound, sentence)
         })
     }
 
-    async fn named(&self, environment: &str, id: String) -> Result<Batch, Status> {
+    async fn named(&self, permit: &Permit, environment: &str, id: String) -> Result<Batch, Status> {
+        permit.in_named(environment)?;
         let mut fields = Fields::default();
         let environment = fields.environment(environment);
         let id = fields.batch_id("batch_id", id);
         let environment = fields.done(environment)?;
-        self.batch(environment, &id).await
+        self.batch(permit, environment, &id).await
     }
 
     async fn steered(
         &self,
+        permit: &Permit,
         environment: &str,
         id: String,
         reason: String,
         ticket: String,
     ) -> Result<(Batch, String, String), Status> {
+        permit.in_named(environment)?;
         let mut fields = Fields::default();
         let environment = fields.environment(environment);
         let id = fields.batch_id("batch_id", id);
@@ -211,7 +233,7 @@ impl Services {
         if self.draining.is_cancelled() {
             return Err(status::draining());
         }
-        Ok((self.batch(environment, &id).await?, reason, ticket))
+        Ok((self.batch(permit, environment, &id).await?, reason, ticket))
     }
 
     /// The batch as it stands now.
@@ -275,7 +297,7 @@ impl Services {
     }
 }
 
-fn token(text: &str) -> Option<BatchNumber> {
+pub(super) fn token(text: &str) -> Option<BatchNumber> {
     let number = text.strip_prefix("batches-")?.parse::<i64>().ok().filter(|number| *number > 1)?;
     Some(BatchNumber::from_stored(number))
 }

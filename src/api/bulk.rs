@@ -10,13 +10,13 @@ use tracing::Instrument as _;
 use super::{
     Services, batch_service, deadline,
     fields::{Fields, ON_BEHALF_OF_AT_MOST, REASON_AT_MOST, TICKET_AT_MOST},
+    permit::Permit,
     status::{self, ErrorReason},
 };
 use crate::{
     batch::{Header, Named, Refused, Target},
     device::{DeviceId, UserId},
     engine::Upload,
-    job::Actor,
     proto::v1::{self, bulk_unblock_request::Kind},
     store::{Opened, Refusal, Unfit},
 };
@@ -37,12 +37,14 @@ impl Services {
     pub(super) fn upload(
         &self,
         request: Request<Streaming<v1::BulkUnblockRequest>>,
+        permit: Permit,
     ) -> Response<Acknowledgements> {
         let deadline = deadline::Deadline::of(&request);
         let (sender, receiver) = mpsc::channel(ACKNOWLEDGED_AHEAD);
         let services = self.clone();
         let uploading = async move {
-            if let Err(status) = services.take_upload(request.into_inner(), deadline, &sender).await {
+            if let Err(status) = services.take_upload(request.into_inner(), &permit, deadline, &sender).await
+            {
                 // Who no longer listens is told nothing.
                 let _ = sender.send(Err(status)).await;
             }
@@ -55,6 +57,7 @@ impl Services {
     async fn take_upload(
         &self,
         mut messages: Streaming<v1::BulkUnblockRequest>,
+        permit: &Permit,
         deadline: Option<Instant>,
         sender: &Sender,
     ) -> Result<(), Status> {
@@ -69,7 +72,7 @@ impl Services {
             let Some(message) = message else { return Ok(()) };
             let answer = match (message.kind, &upload) {
                 (Some(Kind::Header(given)), None) => {
-                    let mut opened = self.open(header(given)?).await?;
+                    let mut opened = self.open(header(given, permit)?, permit).await?;
                     let taken = self.control.take_upload(&mut opened).await;
                     taken.map_err(|error| status::store(&error))?;
                     let batch = batch_service::message(&self.whole(&opened.batch).await?, None);
@@ -77,9 +80,11 @@ impl Services {
                     upload = Some(opened);
                     v1::BulkUnblockResponse { batch: Some(batch), next_offset, rejections: Vec::new() }
                 }
-                (Some(Kind::Targets(given)), Some(upload)) => self.take_targets(upload, given).await?,
+                (Some(Kind::Targets(given)), Some(upload)) => {
+                    self.take_targets(upload, permit, given).await?
+                }
                 (Some(Kind::Seal(given)), Some(upload)) => {
-                    let batch = self.take_seal(upload, &given).await?;
+                    let batch = self.take_seal(upload, permit, &given).await?;
                     let next_offset = batch.next_offset;
                     v1::BulkUnblockResponse { batch: Some(batch), next_offset, rejections: Vec::new() }
                 }
@@ -98,33 +103,35 @@ impl Services {
     pub(super) async fn append(
         &self,
         given: v1::AppendBatchTargetsRequest,
+        permit: &Permit,
     ) -> Result<v1::AppendBatchTargetsResponse, Status> {
         let Some(given_header) = given.header else {
             return Err(wrong("header", "is missing: it names the batch"));
         };
         // Whoever sends single calls writes beside others: the offsets keep them in order.
-        let upload = self.open(header(given_header)?).await?;
+        let upload = self.open(header(given_header, permit)?, permit).await?;
         let mut rejections = Vec::new();
         if let Some(targets) = given.targets {
-            rejections = self.take_targets(&upload, targets).await?.rejections;
+            rejections = self.take_targets(&upload, permit, targets).await?.rejections;
         }
         if let Some(seal) = given.seal {
-            self.take_seal(&upload, &seal).await?;
+            self.take_seal(&upload, permit, &seal).await?;
         }
         let batch = batch_service::message(&self.whole(&upload.batch).await?, None);
         let next_offset = batch.next_offset;
         Ok(v1::AppendBatchTargetsResponse { batch: Some(batch), next_offset, rejections })
     }
 
-    async fn open(&self, header: Header) -> Result<Upload, Status> {
+    async fn open(&self, header: Header, permit: &Permit) -> Result<Upload, Status> {
         if !self.control.serves(header.environment) {
-            return Err(status::not_served(header.environment));
+            return Err(permit.not_served(header.environment));
         }
         if self.draining.is_cancelled() {
             return Err(status::draining());
         }
-        match self.control.open_batch(&header, &Actor::anonymous()).await.map_err(|error| status::store(&error))? {
-            Opened::Open(batch) => Ok(Upload { batch: *batch, number: None, actor: Actor::anonymous() }),
+        let actor = permit.actor();
+        match self.control.open_batch(&header, &actor).await.map_err(|error| status::store(&error))? {
+            Opened::Open(batch) => Ok(Upload { batch: *batch, number: None, actor }),
             Opened::Differs("batch_id") => Err(ErrorReason::BatchIdReused
                 .status("this batch_id stands for another caller's batch: take another")),
             Opened::Differs(field) => Err(ErrorReason::BatchIdReused.status(format!(
@@ -136,6 +143,7 @@ impl Services {
     async fn take_targets(
         &self,
         upload: &Upload,
+        permit: &Permit,
         given: v1::BatchTargets,
     ) -> Result<v1::BulkUnblockResponse, Status> {
         if given.targets.len() > TARGETS_AT_MOST {
@@ -147,7 +155,9 @@ impl Services {
         };
         let targets: Vec<Target> = given.targets.into_iter().map(target).collect();
         let appended = self.control.append(upload, offset, &targets).await;
-        let appended = appended.map_err(|error| status::submit(&error))?.map_err(|unfit| refused(&unfit))?;
+        let appended = appended
+            .map_err(|error| status::submit(&error))?
+            .map_err(|unfit| refused(&unfit, upload, permit))?;
         let refusals: HashMap<u64, Refusal> = appended.refused.into_iter().collect();
         let rejections = (offset..).zip(&targets).filter_map(|(offset, target)| {
             let (reason, message) = match (&target.named, refusals.get(&offset)) {
@@ -169,12 +179,17 @@ impl Services {
         })
     }
 
-    async fn take_seal(&self, upload: &Upload, given: &v1::BatchSeal) -> Result<v1::Batch, Status> {
+    async fn take_seal(
+        &self,
+        upload: &Upload,
+        permit: &Permit,
+        given: &v1::BatchSeal,
+    ) -> Result<v1::Batch, Status> {
         let Ok(rows) = u64::try_from(given.target_count) else {
             return Err(wrong("seal.target_count", "is negative: give the number of rows"));
         };
         let sealed = self.control.seal(upload, rows).await.map_err(|error| status::store(&error))?;
-        sealed.map_err(|unfit| refused(&unfit))?;
+        sealed.map_err(|unfit| refused(&unfit, upload, permit))?;
         Ok(batch_service::message(&self.whole(&upload.batch).await?, None))
     }
 }
@@ -185,7 +200,7 @@ fn wrong(field: &str, remedy: &str) -> Status {
     fields.done::<()>(None).err().unwrap_or_else(|| Status::internal("no field is wrong"))
 }
 
-fn refused(unfit: &Unfit) -> Status {
+fn refused(unfit: &Unfit, upload: &Upload, permit: &Permit) -> Status {
     match unfit {
         Unfit::Unknown => ErrorReason::BatchNotFound.status("the batch is not there any more"),
         Unfit::Superseded => ErrorReason::UploadSuperseded
@@ -203,19 +218,21 @@ fn refused(unfit: &Unfit) -> Status {
         Unfit::Cancelled => {
             ErrorReason::BatchStateConflict.status("the batch is cancelled: it takes no more rows")
         }
-        Unfit::OverQuota(over) => status::over_quota(*over),
+        Unfit::OverQuota(over) => permit.over_quota(upload.batch.header.environment, *over),
         Unfit::Expired => ErrorReason::BatchStateConflict
             .status("the time of the batch is over: put what is left into another batch"),
     }
 }
 
-fn header(given: v1::BatchHeader) -> Result<Header, Status> {
+fn header(given: v1::BatchHeader, permit: &Permit) -> Result<Header, Status> {
+    permit.in_named(&given.environment_id)?;
     let mut fields = Fields::default();
     let environment = fields.filled_environment("header.environment_id", &given.environment_id);
     let id = fields.batch_id("header.batch_id", given.batch_id);
     let reason = fields.text("header.reason", given.reason, REASON_AT_MOST);
     let ticket = fields.text("header.ticket", given.ticket, TICKET_AT_MOST);
     let on_behalf_of = fields.text("header.on_behalf_of", given.on_behalf_of, ON_BEHALF_OF_AT_MOST);
+    let on_behalf_of = permit.on_behalf_of(&mut fields, "header.on_behalf_of", on_behalf_of);
     let time_to_live = fields.time_to_live("header.time_to_live", given.time_to_live);
     if !(0.0..=1.0).contains(&given.max_failure_ratio) {
         fields.wrong("header.max_failure_ratio", "give 0 to 1, such as 0.05 for 5 %; 0: never");
@@ -224,11 +241,15 @@ fn header(given: v1::BatchHeader) -> Result<Header, Status> {
     if canary_count.is_none() {
         fields.wrong("header.canary_count", "is negative: give how many are sent as a trial, or 0");
     }
+    if let Some(environment) = environment {
+        let said = (reason.as_str(), ticket.as_str(), Some(on_behalf_of.as_str()));
+        permit.demand(&mut fields, "header.", environment, said);
+    }
     let environment = fields.done(environment)?;
     Ok(Header {
         id,
         environment,
-        caller: Actor::anonymous().caller.as_str().to_owned(),
+        caller: permit.caller().as_str().to_owned(),
         reason,
         ticket,
         on_behalf_of,

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use prost_types::{ListValue, Struct, Value, value::Kind};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
+use super::contacts::{Contacts, masked};
 use crate::{
     device::{DeviceRef, EnvironmentId, Snapshot},
     job::{Attempt, Failure, Job, Priority, RetryPolicy, Turn, Wait},
@@ -25,6 +26,7 @@ pub(super) fn job(
     attempts: Option<Vec<Attempt>>,
     turn: Option<Turn>,
     policy: &RetryPolicy,
+    contacts: Contacts,
 ) -> v1::Job {
     let waiting_for = job.wait.as_ref().map(|wait| sentence(wait, &job, turn)).unwrap_or_default();
     let attempts = attempts.map(|attempts| attempts.into_iter().chain(job.success));
@@ -32,7 +34,11 @@ pub(super) fn job(
         job_id: job.id.to_string(),
         device_ref: Some(device_ref(&job.device)),
         state: i32::from(job.state.number()),
-        device: job.snapshot.as_ref().filter(|_| !job.device.is_every()).map(|one| device(&job.device, one)),
+        device: job
+            .snapshot
+            .as_ref()
+            .filter(|_| !job.device.is_every())
+            .map(|one| device(&job.device, one, contacts)),
         error: job.error.map(error),
         attempt_count: number(job.attempt_count),
         max_attempts: number(policy.max_attempts()),
@@ -157,7 +163,11 @@ fn device_ref(device: &DeviceRef) -> v1::DeviceRef {
     }
 }
 
-pub(super) fn device(named: &DeviceRef, snapshot: &Snapshot) -> v1::Device {
+pub(super) fn device(named: &DeviceRef, snapshot: &Snapshot, contacts: Contacts) -> v1::Device {
+    let snapshot = &match contacts {
+        Contacts::Masked => masked(snapshot),
+        Contacts::Shown => snapshot.clone(),
+    };
     let text = |path: &[&str]| snapshot.text(path).unwrap_or_default().to_owned();
     let instant = |path: &[&str]| snapshot.instant(path).map(timestamp);
     v1::Device {

@@ -14,7 +14,7 @@ use tower::Service;
 
 use super::status::ErrorReason;
 
-const HEADER: &str = "grpc-timeout";
+pub(super) const NAME: &str = "grpc-timeout";
 
 /// When the caller stops waiting. An extension of requests that have one.
 #[derive(Debug, Clone, Copy)]
@@ -51,7 +51,7 @@ where
 
     fn call(&mut self, mut request: Request<Body>) -> Self::Future {
         let timeout = parse(request.headers());
-        request.headers_mut().remove(HEADER);
+        request.headers_mut().remove(NAME);
         let Some(timeout) = timeout else { return Box::pin(self.0.call(request)) };
         let deadline = Instant::now() + timeout;
         request.extensions_mut().insert(Deadline(deadline));
@@ -63,8 +63,8 @@ where
 }
 
 /// At most eight digits and a unit, as the gRPC protocol says; anything else is no deadline.
-fn parse(headers: &HeaderMap) -> Option<Duration> {
-    let text = headers.get(HEADER)?.to_str().ok()?;
+pub(super) fn parse(headers: &HeaderMap) -> Option<Duration> {
+    let text = headers.get(NAME)?.to_str().ok()?;
     let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
     if digits.is_empty() || digits.len() > 8 || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
         return None;
@@ -90,7 +90,7 @@ mod tests {
     fn timeouts_are_read_as_the_protocol_writes_them() {
         let read = |text: &'static str| {
             parse(
-                &[(HEADER.parse().expect("a header's name"), HeaderValue::from_static(text))]
+                &[(NAME.parse().expect("a header's name"), HeaderValue::from_static(text))]
                     .into_iter()
                     .collect(),
             )

@@ -5,15 +5,18 @@ use tonic::{Request, Response, Status};
 use super::{
     Services, convert,
     fields::{Fields, REASON_AT_MOST},
+    permit::Permit,
     status::{self, ErrorReason},
 };
 use crate::{
     device::EnvironmentId,
     environment::{Environment, Pause, State},
-    job::Actor,
     proto::v1::{self, environment::State as Told, environment_service_server::EnvironmentService},
-    store::EnvironmentsToken,
+    store::{EnvironmentsPage, EnvironmentsToken, StoreError},
 };
+
+/// Pages that are read in one call where the caller may see nothing on them.
+const PAGES_AT_ONCE: usize = 20;
 
 #[tonic::async_trait]
 impl EnvironmentService for Services {
@@ -21,6 +24,7 @@ impl EnvironmentService for Services {
         &self,
         request: Request<v1::ListEnvironmentsRequest>,
     ) -> Result<Response<v1::ListEnvironmentsResponse>, Status> {
+        let permit = Permit::of(&request)?;
         let given = request.into_inner();
         let mut fields = Fields::default();
         let size = fields.page_size(given.page_size);
@@ -32,7 +36,7 @@ impl EnvironmentService for Services {
                     .status("page_token: give the next_page_token of an earlier call, or none")
             })?),
         };
-        let page = self.store.list_environments(size, from).await.map_err(|error| status::store(&error))?;
+        let page = self.page(&permit, size, from).await.map_err(|error| status::store(&error))?;
         Ok(Response::new(v1::ListEnvironmentsResponse {
             environments: page.environments.into_iter().map(message).collect(),
             next_page_token: page.next.map(|token| token.to_string()).unwrap_or_default(),
@@ -45,9 +49,10 @@ impl EnvironmentService for Services {
         &self,
         request: Request<v1::PauseEnvironmentRequest>,
     ) -> Result<Response<v1::PauseEnvironmentResponse>, Status> {
+        let permit = Permit::of(&request)?;
         let v1::PauseEnvironmentRequest { environment_id, reason } = request.into_inner();
-        let (which, reason) = self.wish(&environment_id, reason)?;
-        let paused = self.control.pause(which, &Actor::anonymous(), &reason).await;
+        let (which, reason) = self.wish(&permit, &environment_id, reason)?;
+        let paused = self.control.pause(which, &permit.actor(), &reason).await;
         paused.map_err(|error| status::store(&error))?;
         let environment = Some(self.standing(which).await?);
         Ok(Response::new(v1::PauseEnvironmentResponse { environment }))
@@ -57,9 +62,10 @@ impl EnvironmentService for Services {
         &self,
         request: Request<v1::ResumeEnvironmentRequest>,
     ) -> Result<Response<v1::ResumeEnvironmentResponse>, Status> {
+        let permit = Permit::of(&request)?;
         let v1::ResumeEnvironmentRequest { environment_id, reason } = request.into_inner();
-        let (which, reason) = self.wish(&environment_id, reason)?;
-        let resumed = self.control.resume(which, &Actor::anonymous(), &reason).await;
+        let (which, reason) = self.wish(&permit, &environment_id, reason)?;
+        let resumed = self.control.resume(which, &permit.actor(), &reason).await;
         resumed.map_err(|error| status::store(&error))?;
         let environment = Some(self.standing(which).await?);
         Ok(Response::new(v1::ResumeEnvironmentResponse { environment }))
@@ -68,15 +74,42 @@ impl EnvironmentService for Services {
 
 impl Services {
     /// Which environment is meant, and why; no environment: everything.
-    fn wish(&self, environment: &str, reason: String) -> Result<(Option<EnvironmentId>, String), Status> {
+    fn wish(
+        &self,
+        permit: &Permit,
+        environment: &str,
+        reason: String,
+    ) -> Result<(Option<EnvironmentId>, String), Status> {
+        match environment {
+            "" => permit.in_all()?,
+            named => permit.in_named(named)?,
+        }
         let mut fields = Fields::default();
         let which = fields.filter("environment_id", environment, EnvironmentId::parse);
         let reason = fields.text("reason", reason, REASON_AT_MOST);
         let (which, reason) = fields.done(Some((which, reason)))?;
         match which {
-            Some(id) if !self.control.serves(id) => Err(status::not_served(id)),
+            Some(id) if !self.control.serves(id) => Err(permit.not_served(id)),
             _ => Ok((which, reason)),
         }
+    }
+
+    /// The next page of those that the caller may see. Shorter than asked for, even empty, where few of many are the caller's.
+    async fn page(
+        &self,
+        permit: &Permit,
+        size: usize,
+        from: Option<EnvironmentsToken>,
+    ) -> Result<EnvironmentsPage, StoreError> {
+        let shown = permit.environments();
+        let mut page = self.store.list_environments(size, from).await?;
+        page.environments.retain(|environment| shown.have(environment.id));
+        for _ in 0..PAGES_AT_ONCE {
+            let (true, Some(from)) = (page.environments.is_empty(), page.next) else { break };
+            page = self.store.list_environments(size, Some(from)).await?;
+            page.environments.retain(|environment| shown.have(environment.id));
+        }
+        Ok(page)
     }
 
     /// How an environment, or everything, stands now.

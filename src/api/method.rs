@@ -1,16 +1,43 @@
-//! The names of the methods there are: what a caller made up is no name to log or to count by.
+//! The methods there are, and what each asks of its caller: what a caller made up is no name to log or to count by.
 
-use std::{collections::HashSet, sync::LazyLock};
+use std::{collections::HashMap, sync::LazyLock};
 
 use prost::Message as _;
 use prost_types::FileDescriptorSet;
 
-use crate::proto;
+use crate::{
+    auth::Scope,
+    proto::{self, v1},
+};
 
 /// In place of any other.
 const OTHER: &str = "_OTHER";
+/// Whoever keeps the process running asks for its health, without being anybody.
+const FOR_ANYBODY: &str = "grpc.health.v1.";
 
-static KNOWN: LazyLock<HashSet<String>> = LazyLock::new(|| {
+/// One method.
+#[derive(Debug)]
+pub(super) struct Method {
+    /// `package.Service/Method`
+    pub(super) name: String,
+    /// Who may call it.
+    pub(super) rule: Rule,
+    /// Whether it lasts, as a stream of either side does.
+    pub(super) streams: bool,
+}
+
+/// Who may call a method.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Rule {
+    /// Whoever reaches the port.
+    Anybody,
+    /// Whoever is known.
+    Known,
+    /// Whoever has the scope, in the environment that it is about.
+    Having(Scope),
+}
+
+static KNOWN: LazyLock<HashMap<String, Method>> = LazyLock::new(|| {
     [
         proto::DESCRIPTORS,
         tonic_health::pb::FILE_DESCRIPTOR_SET,
@@ -19,32 +46,55 @@ static KNOWN: LazyLock<HashSet<String>> = LazyLock::new(|| {
     ]
     .into_iter()
     .flat_map(methods)
+    .map(|method| (method.name.clone(), method))
     .collect()
 });
 
+/// The method at a path, if there is one.
+pub(super) fn find(path: &str) -> Option<&'static Method> {
+    KNOWN.get(path.trim_start_matches('/'))
+}
+
 /// `package.Service/Method` of a path, or `_OTHER` where there is no such method.
 pub(super) fn method(path: &str) -> &'static str {
-    KNOWN.get(path.trim_start_matches('/')).map_or(OTHER, String::as_str)
+    find(path).map_or(OTHER, |method| &method.name)
 }
 
 /// Every name that [`method`] gives.
 pub(super) fn known() -> impl Iterator<Item = &'static str> {
-    KNOWN.iter().map(String::as_str).chain([OTHER])
+    KNOWN.keys().map(String::as_str).chain([OTHER])
 }
 
-fn methods(descriptors: &[u8]) -> Vec<String> {
+fn methods(descriptors: &[u8]) -> Vec<Method> {
     let set = FileDescriptorSet::decode(descriptors).unwrap_or_default();
     let of_file = |file: &prost_types::FileDescriptorProto| {
         let package = file.package().to_owned();
-        let names = |service: &prost_types::ServiceDescriptorProto| -> Vec<String> {
-            let name = |method: &prost_types::MethodDescriptorProto| {
-                format!("{package}.{}/{}", service.name(), method.name())
+        let of_service = |service: &prost_types::ServiceDescriptorProto| -> Vec<Method> {
+            let of_method = |method: &prost_types::MethodDescriptorProto| {
+                let name = format!("{package}.{}/{}", service.name(), method.name());
+                let streams = method.client_streaming() || method.server_streaming();
+                Method { rule: rule(&name), name, streams }
             };
-            service.method.iter().map(name).collect()
+            service.method.iter().map(of_method).collect()
         };
-        file.service.iter().flat_map(names).collect::<Vec<_>>()
+        file.service.iter().flat_map(of_service).collect::<Vec<_>>()
     };
     set.file.iter().flat_map(of_file).collect()
+}
+
+/// Ours say it in the contract; of the others, only health is for anybody.
+fn rule(name: &str) -> Rule {
+    let said = proto::SCOPES.iter().find(|(method, _)| *method == name);
+    match said.and_then(|(_, number)| v1::Scope::try_from(*number).ok()) {
+        Some(v1::Scope::Unblock) => Rule::Having(Scope::Unblock),
+        Some(v1::Scope::Bulk) => Rule::Having(Scope::Bulk),
+        Some(v1::Scope::Read) => Rule::Having(Scope::Read),
+        Some(v1::Scope::Contacts) => Rule::Having(Scope::Contacts),
+        Some(v1::Scope::Operate) => Rule::Having(Scope::Operate),
+        Some(v1::Scope::Audit) => Rule::Having(Scope::Audit),
+        Some(v1::Scope::Unspecified) | None if name.starts_with(FOR_ANYBODY) => Rule::Anybody,
+        Some(v1::Scope::Unspecified) | None => Rule::Known,
+    }
 }
 
 #[cfg(test)]
@@ -63,6 +113,17 @@ mod tests {
         }
         for made_up in ["/", "/pingone.device.v1.DeviceService/jane", "/jane@example.com/x"] {
             assert_eq!(method(made_up), "_OTHER");
+        }
+    }
+
+    #[test]
+    fn every_method_of_ours_asks_for_a_scope_and_only_health_asks_for_nothing() {
+        for Method { name, rule, .. } in KNOWN.values() {
+            match name.split('.').next() {
+                Some("pingone") => assert!(matches!(rule, Rule::Having(_)), "{name}"),
+                _ if name.starts_with("grpc.health.") => assert_eq!(*rule, Rule::Anybody, "{name}"),
+                _ => assert_eq!(*rule, Rule::Known, "{name}"),
+            }
         }
     }
 }

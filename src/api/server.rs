@@ -28,9 +28,13 @@ use tonic_health::server::HealthReporter;
 use tower::{Service, ServiceExt};
 
 use super::{
-    Services, deadline::DeadlineLayer, measure::MeasureLayer, normalise::NormaliseLayer, status::ErrorReason,
+    Admission, Services, deadline::DeadlineLayer, gate::Gate, measure::MeasureLayer,
+    normalise::NormaliseLayer, status::ErrorReason,
 };
-use crate::proto::{self, v1};
+use crate::{
+    auth::Peer,
+    proto::{self, v1},
+};
 
 /// Health and reflection are answered without a database.
 const OWN_SERVICES: &str = "/pingone.";
@@ -61,6 +65,7 @@ pub struct Options {
 pub struct Server {
     services: Services,
     options: Options,
+    admission: Admission,
     health: HealthReporter,
     routes: Routes,
     open: Arc<AtomicBool>,
@@ -75,6 +80,7 @@ impl Server {
     pub async fn new(
         services: Services,
         options: Options,
+        admission: Admission,
         open: Arc<AtomicBool>,
     ) -> Result<Self, tonic_reflection::server::Error> {
         let (health, health_service) = tonic_health::server::health_reporter();
@@ -96,6 +102,10 @@ impl Server {
                 v1::environment_service_server::EnvironmentServiceServer::new(services.clone())
                     .max_decoding_message_size(MESSAGE_AT_MOST),
             )
+            .add_service(
+                v1::audit_service_server::AuditServiceServer::new(services.clone())
+                    .max_decoding_message_size(MESSAGE_AT_MOST),
+            )
             .add_service(health_service);
         if options.reflection {
             let builder = || {
@@ -106,7 +116,7 @@ impl Server {
             // Many clients speak only the older of the two.
             routes.add_service(builder().build_v1()?).add_service(builder().build_v1alpha()?);
         }
-        let server = Self { services, options, health, routes: routes.routes(), open };
+        let server = Self { services, options, admission, health, routes: routes.routes(), open };
         server.health().set(false).await;
         Ok(server)
     }
@@ -122,16 +132,13 @@ impl Server {
     pub async fn run(self, listener: TcpListener, shutdown: CancellationToken) {
         let limit = Limit {
             open: self.open,
-            inner: self.routes.prepare(),
+            inner: Gate::new(self.routes.prepare(), self.admission, self.services.control.replicas()),
             calls: Arc::new(Semaphore::new(self.options.concurrent_calls)),
         };
         let service = tonic_web::GrpcWebLayer::new();
         let server = listener.local_addr().unwrap_or_else(|_| SocketAddr::from(([0, 0, 0, 0], 0)));
         let call = MeasureLayer::new(NormaliseLayer(DeadlineLayer(limit)), server);
         let service = tower::Layer::layer(&service, call);
-        let service =
-            service.map_request(|request: http::Request<hyper::body::Incoming>| request.map(Body::new));
-        let service = TowerToHyperService::new(service);
         let mut http = auto::Builder::new(TokioExecutor::new());
         http.http2()
             .timer(TokioTimer::new())
@@ -148,9 +155,9 @@ impl Server {
 
         let mut connections = JoinSet::new();
         loop {
-            let stream = tokio::select! {
+            let (stream, address) = tokio::select! {
                 accepted = listener.accept() => match accepted {
-                    Ok((stream, _)) => stream,
+                    Ok(accepted) => accepted,
                     Err(error) => {
                         tracing::warn!(%error, "a connection was not accepted");
                         tokio::time::sleep(ACCEPT_AGAIN).await;
@@ -161,7 +168,15 @@ impl Server {
                 Some(_) = connections.join_next() => continue,
                 () = shutdown.cancelled() => break,
             };
-            connections.spawn(serve(http.clone(), stream, service.clone(), shutdown.clone()));
+            let peer = Peer { address, certificate: None };
+            let service =
+                service.clone().map_request(move |request: http::Request<hyper::body::Incoming>| {
+                    let mut request = request.map(Body::new);
+                    request.extensions_mut().insert(peer.clone());
+                    request
+                });
+            let service = TowerToHyperService::new(service);
+            connections.spawn(serve(http.clone(), stream, service, shutdown.clone()));
         }
         drop(listener);
         while connections.join_next().await.is_some() {}
@@ -218,6 +233,7 @@ impl Health {
             v1::job_service_server::SERVICE_NAME,
             v1::batch_service_server::SERVICE_NAME,
             v1::environment_service_server::SERVICE_NAME,
+            v1::audit_service_server::SERVICE_NAME,
         ];
         for service in names {
             self.0.set_service_status(service, status).await;

@@ -257,7 +257,7 @@ impl ErrorReason {
     }
 
     /// The status that says so, and that another try is worth it after `wait`.
-    fn waiting(self, sentence: impl fmt::Display, wait: Duration) -> Status {
+    pub(super) fn waiting(self, sentence: impl fmt::Display, wait: Duration) -> Status {
         let details = ErrorDetails::with_retry_info(Some(wait));
         self.with(sentence, details)
     }
@@ -308,8 +308,13 @@ pub(super) fn store(error: &StoreError) -> Status {
             ErrorReason::StoreUnavailable
                 .status("the database is not available: try again with the same request_id")
         }
+        // It is in the log already, once a minute.
+        StoreError::Trail(_) => ErrorReason::StoreUnavailable.status(
+            "the audit trail cannot be written, so nothing was done: try again with the same request_id",
+        ),
         StoreError::Refused(_)
         | StoreError::Corrupt(_)
+        | StoreError::Sealed(_)
         | StoreError::Address(_)
         | StoreError::Migration(_)
         | StoreError::SchemaOlder { .. }
@@ -324,20 +329,20 @@ pub(super) fn submit(error: &SubmitError) -> Status {
         SubmitError::QueueFull { .. } => {
             ErrorReason::QueueFull.waiting(format!("{error}: try again after RetryInfo"), RETRY_WHEN_FULL)
         }
-        SubmitError::OverQuota(over) => over_quota(*over),
+        SubmitError::OverQuota(over) => over_quota(*over).1,
         SubmitError::Stopped => draining(),
     }
 }
 
 /// Which bound there is no room in, how much of it there is, and when there will be room.
-pub(super) fn over_quota(over: OverQuota) -> Status {
+pub(super) fn over_quota(over: OverQuota) -> (ErrorReason, Status) {
     let reason = match over {
         OverQuota::Device { .. } => ErrorReason::DeviceQuotaExceeded,
         OverQuota::Hour { .. } | OverQuota::Day { .. } | OverQuota::Rows { .. } => {
             ErrorReason::CallerQuotaExceeded
         }
     };
-    reason.status(over)
+    (reason, reason.status(over))
 }
 
 /// PingOne did not give what was asked for. Names the job that asked, whose attempts tell more.
@@ -376,7 +381,7 @@ mod tests {
         let over = OverQuota::Rows { most: 1 };
         let device = OverQuota::Device { most: 1, within: RETRY_SOON, frees_at: None };
         for over in [over, device] {
-            let status = over_quota(over);
+            let (_, status) = over_quota(over);
             let details = status.get_error_details();
             assert_eq!(details.error_info().map(|info| info.reason.as_str()), Some(over.reason()));
             assert_eq!(status.message(), over.to_string());

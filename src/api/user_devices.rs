@@ -9,6 +9,7 @@ use super::{
     Services, convert,
     deadline::Deadline,
     fields::Fields,
+    permit::Permit,
     status::{self, ErrorReason},
     waiting::reply_by,
 };
@@ -26,9 +27,12 @@ impl Services {
     ) -> Result<Response<v1::ListUserDevicesResponse>, Status> {
         let arrived = Instant::now();
         let deadline = Deadline::of(&request);
-        let every = every(&request.into_inner())?;
+        let permit = Permit::of(&request)?;
+        let given = request.into_inner();
+        permit.in_named(&given.environment_id)?;
+        let every = every(&given)?;
         if !self.control.serves(every.environment) {
-            return Err(status::not_served(every.environment));
+            return Err(permit.not_served(every.environment));
         }
         if self.draining.is_cancelled() {
             return Err(status::draining());
@@ -39,12 +43,15 @@ impl Services {
         if time_to_live.is_zero() {
             return Err(late("there was no time to ask PingOne"));
         }
-        let recorded = self.record(&mut lookup(every, time_to_live), arrived, deadline).await?;
+        let recorded =
+            self.record(&mut lookup(every, permit.actor(), time_to_live), &permit, arrived, deadline).await?;
         let job = self.ended(recorded, until).await;
         match (job.state, &job.snapshot) {
             (State::Succeeded, Some(list)) => {
                 let devices = Devices::of(list).unwrap_or_default();
-                let shown = |(device, snapshot)| convert::device(&DeviceRef { device, ..every }, &snapshot);
+                let contacts = permit.contacts(every.environment);
+                let shown =
+                    |(device, snapshot)| convert::device(&DeviceRef { device, ..every }, &snapshot, contacts);
                 let devices = devices.into_iter().map(shown).collect();
                 Ok(Response::new(v1::ListUserDevicesResponse { devices }))
             }
@@ -87,11 +94,11 @@ fn every(given: &v1::ListUserDevicesRequest) -> Result<DeviceRef, Status> {
     Ok(DeviceRef::every(environment, user))
 }
 
-fn lookup(device: DeviceRef, time_to_live: Duration) -> NewJob {
+fn lookup(device: DeviceRef, actor: Actor, time_to_live: Duration) -> NewJob {
     NewJob {
         id: JobId::new(device.environment.lane()),
         device,
-        actor: Actor::anonymous(),
+        actor,
         request_id: None,
         reason: String::new(),
         ticket: String::new(),

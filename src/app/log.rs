@@ -10,7 +10,7 @@ use axum::{
 };
 
 use crate::{
-    config::duration,
+    duration,
     telemetry::{Filter, Levels},
 };
 

@@ -132,7 +132,7 @@ impl Streams {
     /// Opens one more for a caller that may have so many over all replicas; nothing: any. Nothing where this replica's share is
     /// taken, which is one at least.
     #[must_use]
-    pub fn open(&self, caller: &Caller, at_most: Option<u32>) -> Option<Permit> {
+    pub fn open(&self, caller: &Caller, at_most: Option<u32>) -> Option<OpenStream> {
         let replicas = self.replicas.load(Ordering::Relaxed).max(1);
         let share = at_most.map(|at_most| match at_most {
             0 => 0,
@@ -145,7 +145,7 @@ impl Streams {
             return None;
         }
         open.insert(caller.clone(), count + 1);
-        Some(Permit { streams: self.clone(), caller: caller.clone() })
+        Some(OpenStream { streams: self.clone(), caller: caller.clone() })
     }
 
     fn counts(&self) -> MutexGuard<'_, HashMap<Caller, usize>> {
@@ -155,12 +155,12 @@ impl Streams {
 
 /// An open stream. Dropped, it is closed.
 #[derive(Debug)]
-pub struct Permit {
+pub struct OpenStream {
     streams: Streams,
     caller: Caller,
 }
 
-impl Drop for Permit {
+impl Drop for OpenStream {
     fn drop(&mut self) {
         let mut open = self.streams.counts();
         if let Some(count) = open.get_mut(&self.caller) {

@@ -4,6 +4,8 @@ mod again;
 mod cells;
 mod columns;
 mod feed;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 mod input;
 mod lines;
 mod mistakes;

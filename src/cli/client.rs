@@ -17,8 +17,9 @@ use super::{
     screen::{Screen, printable},
 };
 use crate::proto::v1::{
-    batch_service_client::BatchServiceClient, device_service_client::DeviceServiceClient,
-    environment_service_client::EnvironmentServiceClient, job_service_client::JobServiceClient,
+    audit_service_client::AuditServiceClient, batch_service_client::BatchServiceClient,
+    device_service_client::DeviceServiceClient, environment_service_client::EnvironmentServiceClient,
+    job_service_client::JobServiceClient,
 };
 
 /// Until when something may take.
@@ -60,6 +61,10 @@ impl Client {
 
     pub(super) fn batches(&self) -> BatchServiceClient<InterceptedService<Channel, Bearer>> {
         BatchServiceClient::with_interceptor(self.channel.clone(), self.bearer.clone())
+    }
+
+    pub(super) fn audit(&self) -> AuditServiceClient<InterceptedService<Channel, Bearer>> {
+        AuditServiceClient::with_interceptor(self.channel.clone(), self.bearer.clone())
     }
 
     pub(super) fn environments(&self) -> EnvironmentServiceClient<InterceptedService<Channel, Bearer>> {

@@ -9,7 +9,8 @@ use tokio_util::sync::CancellationToken;
 use super::{Cli, NAME, error::Error, exit::Exit, screen::Screen, signals};
 use crate::{
     api,
-    app::{App, AppError, Listeners, Settings},
+    app::{App, AppError, Listeners, Reloads, Settings},
+    auth::Policy,
     device::EnvironmentId,
     engine::{self, Limits, Route, Routes},
     pingone::{self, ApiPath, AuthPath, Client, ClientAuth, Credential},
@@ -162,6 +163,8 @@ fn settings(database: &str, pingone: SocketAddr) -> Result<Settings, anyhow::Err
             ..engine::Settings::new(Role::All, routes)
         },
         api: api::Options { concurrent_calls: 1024, reflection: true },
+        admission: api::Admission::off(Policy::open().without_device_bound()),
+        reloads: Reloads::default(),
     })
 }
 

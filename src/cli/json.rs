@@ -1,7 +1,9 @@
 //! Messages of the contract as JSON for programs. The one place that knows the names.
 
+mod audit;
 mod batch;
 
+pub(super) use audit::audit_event;
 pub(super) use batch::{batch, target_result, upload};
 use prost_types::{Duration, Struct, Timestamp, value::Kind};
 use serde_json::{Map, Number, Value};
@@ -20,7 +22,11 @@ JSON output:
   `bulk` prints objects with one field that says what they are: preview, upload,
   batch (at every change) and results. `status` prints what it found: verdict, also,
   service, postgres, pingone, queue, batches and environments (the worst); there 0 is
-  given, and what is not known is left out.";
+  given, and what is not known is left out. `policy` prints what the policy says: may and
+  allow have for each scope \"all\" or the environments; bounds that are not set are left out.
+  `audit export` prints AuditEvent, or events of OCSF, whatever --output says; `audit
+  head` the ends of the chains; `audit verify` objects with one field: finding (each
+  that there is), then summary.";
 
 pub(super) fn job(job: &v1::Job) -> Value {
     Fields::default()

@@ -83,7 +83,8 @@ impl<'a> Scope<'a> {
             (Some(token), None) => self.token(reader, token),
             (None, Some(_)) => self.worker(reader),
         };
-        Some(Access { api: self.addresses.as_ref()?.api.clone(), credential: credential? })
+        let secret_file = self.access_token.as_ref().or(self.client_secret.as_ref()).and_then(Given::file);
+        Some(Access { api: self.addresses.as_ref()?.api.clone(), credential: credential?, secret_file })
     }
 
     fn token(&self, reader: &mut Reader<'_>, given: &Given) -> Option<Credential> {

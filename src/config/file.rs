@@ -8,12 +8,24 @@ use super::{
     mistake::{Mistake, Origin},
     settings::{SETTINGS, Secrecy},
 };
+use crate::spelling;
 
 /// The keys of an `[[environment]]` table.
 const ENVIRONMENT_KEYS: &[&str] = &["id", "credential", "rate_limit", "max_in_flight", "limit_group"];
 /// The keys of a `[[limit_group]]` table.
 const LIMIT_GROUP_KEYS: &[&str] = &["name", "rate_limit"];
-/// The keys of its `credential`.
+/// The keys of an `[[oidc]]` table.
+const OIDC_KEYS: &[&str] = &[
+    "issuer",
+    "audience",
+    "jwks_url",
+    "subject_claim",
+    "algorithms",
+    "leeway",
+    "token_type",
+    "keys_max_age",
+];
+/// The keys of an environment's `credential`.
 const CREDENTIAL_KEYS: &[&str] = &[
     "region",
     "api_path",
@@ -34,6 +46,8 @@ pub(super) struct File {
     pub(super) environments: Vec<Table>,
     /// The `[[limit_group]]` tables, in their order.
     pub(super) limit_groups: Vec<Table>,
+    /// The `[[oidc]]` tables, in their order.
+    pub(super) oidc: Vec<Table>,
 }
 
 impl File {
@@ -50,6 +64,11 @@ impl File {
                 return Self { path, ..Self::default() };
             }
         };
+        Self::parse(path, &text, mistakes)
+    }
+
+    /// Reads `text`, which stands in `path`.
+    pub(super) fn parse(path: PathBuf, text: &str, mistakes: &mut Vec<Mistake>) -> Self {
         match text.parse::<Table>() {
             Ok(table) => Self::checked(path, table, mistakes),
             Err(error) => {
@@ -68,16 +87,21 @@ impl File {
     fn checked(path: PathBuf, mut table: Table, mistakes: &mut Vec<Mistake>) -> Self {
         let environments = table.remove("environment");
         let limit_groups = table.remove("limit_group");
-        let tables = ["environment".to_owned(), "limit_group".to_owned()];
+        let oidc = table.remove("oidc");
+        let tables = ["environment", "limit_group", "oidc"].map(str::to_owned);
         let keys: Vec<String> = SETTINGS.iter().flat_map(keys_of).chain(tables).collect();
         unknown_keys(&path, "", &table, &keys, mistakes);
         let environments = list_of_tables(&path, "environment", environments, mistakes);
         let limit_groups = list_of_tables(&path, "limit_group", limit_groups, mistakes);
+        let oidc = list_of_tables(&path, "oidc", oidc, mistakes);
         for (index, group) in limit_groups.iter().enumerate() {
             let known: Vec<String> = LIMIT_GROUP_KEYS.iter().map(|key| (*key).to_owned()).collect();
             unknown_keys(&path, &limit_group_prefix(index), group, &known, mistakes);
         }
         let owned = |keys: &[&str]| keys.iter().map(|key| (*key).to_owned()).collect::<Vec<_>>();
+        for (index, issuer) in oidc.iter().enumerate() {
+            unknown_keys(&path, &oidc_prefix(index), issuer, &owned(OIDC_KEYS), mistakes);
+        }
         for (index, environment) in environments.iter().enumerate() {
             let prefix = environment_prefix(index);
             unknown_keys(&path, &prefix, environment, &owned(ENVIRONMENT_KEYS), mistakes);
@@ -86,7 +110,7 @@ impl File {
                 unknown_keys(&path, &prefix, credential, &owned(CREDENTIAL_KEYS), mistakes);
             }
         }
-        Self { path, table, environments, limit_groups }
+        Self { path, table, environments, limit_groups, oidc }
     }
 
     /// `file`, as this file means it: beside this file unless absolute.
@@ -103,6 +127,11 @@ pub(super) fn environment_prefix(index: usize) -> String {
 /// The same for the limit group at `index`.
 pub(super) fn limit_group_prefix(index: usize) -> String {
     format!("[[limit_group]] no. {}: ", index + 1)
+}
+
+/// The same for the issuer at `index`.
+pub(super) fn oidc_prefix(index: usize) -> String {
+    format!("[[oidc]] no. {}: ", index + 1)
 }
 
 fn list_of_tables(path: &Path, key: &str, value: Option<Value>, mistakes: &mut Vec<Mistake>) -> Vec<Table> {
@@ -154,16 +183,10 @@ fn unknown_keys(path: &Path, prefix: &str, table: &Table, known: &[String], mist
                 format!("put it in a file of its own and name that with {file_form}"),
             )
         } else {
-            let suggestion =
-                closest(key, known).map(|name| format!("did you mean {name}? ")).unwrap_or_default();
+            let suggestion = spelling::suggestion(key, known);
             ("no such key".to_owned(), format!("{suggestion}the keys are {}", known.join(", ")))
         };
         let origin = Origin::File { path: path.to_owned(), key: format!("{prefix}{key}") };
         mistakes.push(Mistake { origin, what, remedy });
     }
-}
-
-fn closest<'a>(key: &str, known: &'a [String]) -> Option<&'a String> {
-    let alike = |name: &String| strsim::jaro_winkler(&key.to_lowercase(), name);
-    known.iter().max_by(|a, b| alike(a).total_cmp(&alike(b))).filter(|name| alike(name) > 0.8)
 }

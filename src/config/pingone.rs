@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    path::PathBuf,
     time::Duration,
 };
 
@@ -46,6 +47,8 @@ pub struct Access {
     pub api: ApiPath,
     /// The credential.
     pub credential: Credential,
+    /// The file that holds its secret or token, where one does: read anew when it changes.
+    pub secret_file: Option<PathBuf>,
 }
 
 /// What one environment has of its own.

@@ -190,6 +190,11 @@ impl<'a> Reader<'a> {
 }
 
 impl Given {
+    /// The file that holds the value, if one does.
+    pub(super) fn file(&self) -> Option<PathBuf> {
+        self.file.clone()
+    }
+
     /// Whether the value itself stands on the command line or in the configuration file, where no secret belongs.
     pub(super) fn stands_in_the_open(&self) -> bool {
         self.file.is_none() && !matches!(self.origin, Origin::Variable(_))

@@ -1,5 +1,6 @@
 //! The configuration as its users meet it: flags, variables and files in, settings or mistakes out.
 
+mod oidc;
 mod pingone;
 mod secrets;
 
@@ -14,6 +15,7 @@ use crate::pingone::{ClientAuth, Credential};
 type Outcome = Result<(), Box<dyn Error>>;
 
 const HOME: &str = "abfba8f6-49eb-49f5-a5d9-80ad5c98f9f6";
+const POLICY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/src/config/tests/policy.toml");
 const OTHER: &str = "6697f628-7712-4e71-b52b-920ba0635020";
 
 /// What somebody gives, and a folder for files.
@@ -94,11 +96,18 @@ const SAMPLES: &[(&str, &str)] = &[
     ("listen", "127.0.0.1:1"),
     ("admin_listen", "127.0.0.1:2"),
     ("insecure_no_auth", "true"),
+    ("policy_file", POLICY),
+    ("oidc_issuer", "https://auth.pingone.eu/other/as"),
+    ("oidc_audience", "another"),
+    ("oidc_jwks_url", "https://auth.pingone.eu/other/as/jwks"),
+    ("oidc_subject_claim", "client_id"),
+    ("oidc_keys_max_age", "12h"),
     ("reflection", "false"),
     ("max_concurrent_calls", "7"),
     ("shutdown_grace", "3s"),
     ("hold", "true"),
     ("retention", "30d"),
+    ("audit_retention", "700d"),
     ("retry_first", "1s"),
     ("retry_longest", "2m"),
     ("max_attempts", "3"),
@@ -128,22 +137,28 @@ fn printed(config: &Config) -> String {
 
 #[test]
 fn every_setting_is_a_flag_a_variable_and_a_key() -> Outcome {
+    // An issuer needs its audience, whichever of the two is looked at.
+    let whole = || -> Result<Setup, Box<dyn Error>> {
+        Ok(Setup::least()?
+            .variable("UNBLOCK_OIDC_ISSUER", "https://auth.pingone.eu/one/as")
+            .variable("UNBLOCK_OIDC_AUDIENCE", "one"))
+    };
     let open = SETTINGS.iter().filter(|setting| setting.secrecy != Secrecy::Secret);
     assert_eq!(
         open.clone().map(|setting| setting.key).collect::<Vec<_>>(),
         SAMPLES.iter().map(|s| s.0).collect::<Vec<_>>()
     );
-    let least = printed(&Setup::least()?.config()?);
+    let least = printed(&whole()?.config()?);
     for (setting, (key, value)) in open.zip(SAMPLES) {
         let flags = match setting.flag {
             Flag::Value(flag, _) => vec![flag, *value],
             Flag::Switch(flag, _) => vec![flag],
             Flag::None => Vec::new(),
         };
-        let by_flag = printed(&Setup::least()?.flag(&flags).config()?);
-        let by_variable = printed(&Setup::least()?.variable(setting.variable, *value).config()?);
+        let by_flag = printed(&whole()?.flag(&flags).config()?);
+        let by_variable = printed(&whole()?.variable(setting.variable, *value).config()?);
         let file = format!("{key} = {value:?}");
-        let by_file = printed(&Setup::least()?.without(setting.variable).file(&file)?.config()?);
+        let by_file = printed(&whole()?.without(setting.variable).file(&file)?.config()?);
         assert_ne!(by_flag, least, "{key}");
         assert_eq!(by_flag, by_variable, "{key}");
         assert_eq!(by_flag, by_file, "{key}");
@@ -224,6 +239,7 @@ fn a_value_that_cannot_be_is_a_mistake_where_it_stands() -> Outcome {
         ("UNBLOCK_LISTEN", "0.0.0.0:50051", "callers are not authenticated"),
         ("UNBLOCK_LISTEN", "[::]:50051", "callers are not authenticated"),
         ("UNBLOCK_ADMIN_LISTEN", "127.0.0.1:50051", "the same address"),
+        ("UNBLOCK_POLICY_FILE", "/nowhere.toml", "cannot be read"),
         ("UNBLOCK_MAX_CONCURRENT_CALLS", "-1", "out of range"),
         ("UNBLOCK_SHUTDOWN_GRACE", "0s", "out of range"),
         ("UNBLOCK_RETENTION", "59m", "out of range"),
@@ -293,6 +309,20 @@ fn a_broken_file_is_told_by_its_line_and_not_quoted() -> Outcome {
     assert_eq!(told.len(), 1);
     assert!(told[0].starts_with("unblock.toml: line 3: this is not TOML: "), "{told:?}");
     assert!(!told[0].contains("hunter2"), "{told:?}");
+    Ok(())
+}
+
+#[test]
+fn the_mistakes_of_a_policy_stand_among_the_others() -> Outcome {
+    let setup = Setup::least()?
+        .variable("UNBLOCK_ROLE", "boss")
+        .file("policy_file = 'policy.toml'")?
+        .written("policy.toml", "[[caller]]\nname = 'dns:desk'\n\nallow = []\ncallers = 1\n")?;
+    let told = setup.mistakes()?;
+    assert_eq!(told.len(), 3, "{told:?}");
+    assert!(told[0].starts_with("UNBLOCK_ROLE: "), "{told:?}");
+    assert!(told[1].starts_with("policy.toml: line 1: this caller is allowed nothing; "), "{told:?}");
+    assert!(told[2].starts_with("policy.toml: line 5: there is no key \"callers\"; "), "{told:?}");
     Ok(())
 }
 

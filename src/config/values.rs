@@ -2,7 +2,8 @@
 
 use std::{net::SocketAddr, ops::RangeInclusive, str::FromStr, time::Duration};
 
-use super::{duration, reader::Wrong};
+use super::reader::Wrong;
+use crate::duration;
 
 /// What was given, cut short: it ends up in logs.
 pub(super) fn quoted(text: &str) -> String {

@@ -22,6 +22,10 @@ const SECRETS: [&str; 10] = [
     "pushtoken",
 ];
 
+/// What is nested deeper is left out: readers of gRPC refuse messages that are nested a hundred deep, and each level here is three of
+/// theirs. PingOne's own have four.
+const DEEPEST: usize = 24;
+
 /// What PingOne said of a device, and when. Holds no secret: [`Snapshot::new`] takes them out. Contacts are in it, for the caller
 /// who asked: it has no `Display`, and `Debug` shows none. Cheap to clone.
 #[derive(Clone, PartialEq)]
@@ -40,7 +44,7 @@ impl Snapshot {
     /// Keeps `raw`, PingOne's device resource, without its secrets.
     #[must_use]
     pub fn new(mut raw: Map<String, Value>, at: OffsetDateTime) -> Self {
-        take_secrets_out(&mut raw);
+        take_secrets_out(&mut raw, DEEPEST);
         Self { raw: Arc::new(raw), at }
     }
 
@@ -132,19 +136,20 @@ impl Snapshot {
     }
 }
 
-fn take_secrets_out(members: &mut Map<String, Value>) {
+fn take_secrets_out(members: &mut Map<String, Value>, deepest: usize) {
     members.retain(|key, _| {
         let secret = SECRETS.contains(&key.to_ascii_lowercase().as_str());
         // Postgres stores no NUL: a member whose very name holds one is no member of PingOne's.
         !secret && !key.contains('\0')
     });
-    members.values_mut().for_each(scrub);
+    members.values_mut().for_each(|value| scrub(value, deepest - 1));
 }
 
-fn scrub(value: &mut Value) {
+fn scrub(value: &mut Value, deepest: usize) {
     match value {
-        Value::Object(members) => take_secrets_out(members),
-        Value::Array(values) => values.iter_mut().for_each(scrub),
+        Value::Object(_) | Value::Array(_) if deepest == 0 => *value = Value::Null,
+        Value::Object(members) => take_secrets_out(members, deepest),
+        Value::Array(values) => values.iter_mut().for_each(|value| scrub(value, deepest - 1)),
         Value::String(text) if text.contains('\0') => *text = text.replace('\0', "\u{fffd}"),
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
     }
@@ -189,6 +194,20 @@ mod tests {
             Value::Object(kept.raw().clone()),
             json!({ "nickname": "a\u{fffd}b", "list": ["\u{fffd}"] })
         );
+        Ok(())
+    }
+
+    #[test]
+    fn what_is_nested_too_deep_for_its_readers_is_left_out() -> Result<(), Box<dyn Error>> {
+        let deep = |levels: usize, inside: &str| {
+            format!("{}{inside}{}", "{\"a\":".repeat(levels), "}".repeat(levels))
+        };
+        let kept = |levels| -> Result<String, Box<dyn Error>> {
+            Ok(Value::Object(snapshot(serde_json::from_str(&deep(levels, "1"))?)?.raw().clone()).to_string())
+        };
+        assert_eq!(kept(DEEPEST)?, deep(DEEPEST, "1"));
+        assert_eq!(kept(DEEPEST + 1)?, deep(DEEPEST, "null"));
+        assert_eq!(kept(120)?, deep(DEEPEST, "null"));
         Ok(())
     }
 

@@ -37,9 +37,9 @@ impl Control {
     ///
     /// # Errors
     /// [`StoreError`] as [`Store::open_batch`](crate::store::Store::open_batch).
-    pub async fn open_batch(&self, header: &Header, _actor: &Actor) -> Result<Opened, StoreError> {
+    pub async fn open_batch(&self, header: &Header, actor: &Actor) -> Result<Opened, StoreError> {
         let trace_parent = crate::telemetry::trace_parent_of_current_span();
-        let opened = self.0.store.open_batch(header, trace_parent.as_deref()).await?;
+        let opened = self.0.store.open_batch(header, actor, trace_parent.as_deref()).await?;
         self.0.batches.notify_one();
         Ok(opened)
     }
@@ -90,7 +90,7 @@ impl Control {
     /// # Errors
     /// [`StoreError`] as [`Store::seal_batch`](crate::store::Store::seal_batch).
     pub async fn seal(&self, upload: &Upload, rows: u64) -> Result<Result<(), Unfit>, StoreError> {
-        let sealed = self.0.store.seal_batch(upload.key(), upload.number, rows).await?;
+        let sealed = self.0.store.seal_batch(upload.key(), &upload.actor, upload.number, rows).await?;
         self.look_at_batches().await;
         Ok(sealed)
     }
@@ -102,7 +102,7 @@ impl Control {
     pub async fn pause_batch(&self, batch: &Batch, actor: &Actor, reason: &str) -> Result<bool, StoreError> {
         let from = [State::Uploading, State::Running, State::Paused];
         let why = because("paused", &actor.caller, reason);
-        let paused = self.0.store.move_batch(key(batch), &from, State::Paused, &why).await?;
+        let paused = self.0.store.move_batch(key(batch), &from, State::Paused, &why, (actor, reason)).await?;
         self.look_at_batches().await;
         if paused {
             metrics().jobs.batch_paused("operator");
@@ -114,13 +114,8 @@ impl Control {
     ///
     /// # Errors
     /// [`StoreError`] as [`Store::resume_batch`](crate::store::Store::resume_batch).
-    pub async fn resume_batch(
-        &self,
-        batch: &Batch,
-        _actor: &Actor,
-        _reason: &str,
-    ) -> Result<bool, StoreError> {
-        let resumed = self.0.store.resume_batch(key(batch)).await?;
+    pub async fn resume_batch(&self, batch: &Batch, actor: &Actor, reason: &str) -> Result<bool, StoreError> {
+        let resumed = self.0.store.resume_batch(key(batch), actor, reason).await?;
         self.look_at_batches().await;
         Ok(resumed)
     }
@@ -132,7 +127,7 @@ impl Control {
     pub async fn cancel_batch(&self, batch: &Batch, actor: &Actor, reason: &str) -> Result<bool, StoreError> {
         let from = [State::Uploading, State::Running, State::Paused, State::Cancelling];
         let why = because("cancelled", &actor.caller, reason);
-        if !self.0.store.move_batch(key(batch), &from, State::Cancelling, &why).await? {
+        if !self.0.store.move_batch(key(batch), &from, State::Cancelling, &why, (actor, reason)).await? {
             return Ok(batch.state == State::Cancelled);
         }
         // So that its owner claims nothing more while we go through it.
@@ -151,7 +146,7 @@ impl Control {
         batch: &Batch,
         wish: &RetryWish<'_>,
     ) -> Result<Option<Retried>, StoreError> {
-        if !self.0.store.begin_retry(key(batch)).await? {
+        if !self.0.store.begin_retry(key(batch), wish).await? {
             return Ok(None);
         }
         let (mut from, mut retried): (TargetPlace, Retried) = ((0, 0), Retried::default());

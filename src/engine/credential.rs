@@ -90,6 +90,13 @@ impl Credential {
         self.refusal.take().is_some()
     }
 
+    /// It changed: a refusal of the former one says nothing, so it is tried now, and waited for anew if it is refused too.
+    pub(super) fn try_now(&mut self, now: Instant) {
+        if let Some(refusal) = &mut self.refusal {
+            *refusal = Refusal { retry_at: now, wait: WAIT_FIRST / 2, ..*refusal };
+        }
+    }
+
     /// Takes over a refusal that another replica met.
     pub(super) fn adopt(&mut self, retry_at: Instant) {
         if self.refusal.is_none() {
@@ -101,6 +108,25 @@ impl Credential {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_changed_credential_is_tried_at_once_by_one_attempt() {
+        let now = Instant::now();
+        let mut credential = Credential::default();
+        credential.try_now(now);
+        assert!(!credential.is_refused(), "it was not refused");
+        for wait in [5, 10, 20] {
+            let later = now + Duration::from_secs(1000 * wait);
+            assert_eq!(credential.refused(later), Duration::from_secs(wait));
+        }
+        let then = now + Duration::from_secs(20_001);
+        assert!(credential.opens(then).is_some_and(|at| at > then));
+        credential.try_now(then);
+        assert_eq!(credential.opens(then), Some(then));
+        credential.started();
+        assert_eq!(credential.opens(then), None, "one finds out");
+        assert_eq!(credential.refused(then), WAIT_FIRST, "as for the first time");
+    }
 
     #[test]
     fn a_refused_credential_is_probed_by_one_attempt_at_a_time() {

@@ -200,6 +200,11 @@ impl Gate {
         self.credential.refused(now)
     }
 
+    /// The credential changed: if it was refused, it is tried now.
+    pub(super) fn try_credential(&mut self, now: Instant) {
+        self.credential.try_now(now);
+    }
+
     /// PingOne forbade a request; true when it must be the credential.
     pub(super) fn forbidden(&mut self, user: UserId) -> bool {
         self.credential.forbidden(user) || self.credential.is_refused()

@@ -15,8 +15,8 @@ impl Control {
         reason: &str,
     ) -> Result<(), StoreError> {
         match environment {
-            Some(id) => self.0.store.pause_environment(id, actor.caller.as_str(), reason).await?,
-            None => self.0.store.pause_everything(actor.caller.as_str(), reason).await?,
+            Some(id) => self.0.store.pause_environment(id, actor, reason).await?,
+            None => self.0.store.pause_everything(actor, reason).await?,
         }
         tracing::warn!(environment.id = named(environment), caller = actor.caller.as_str(), "paused");
         self.look_again().await;
@@ -31,11 +31,11 @@ impl Control {
         &self,
         environment: Option<EnvironmentId>,
         actor: &Actor,
-        _reason: &str,
+        reason: &str,
     ) -> Result<(), StoreError> {
         match environment {
-            Some(id) => self.0.store.resume_environment(id).await?,
-            None => self.0.store.resume_everything().await?,
+            Some(id) => self.0.store.resume_environment(id, actor, reason).await?,
+            None => self.0.store.resume_everything(actor, reason).await?,
         }
         tracing::info!(environment.id = named(environment), caller = actor.caller.as_str(), "resumed");
         self.look_again().await;

@@ -1,4 +1,5 @@
-//! Has jobs forgotten that ended long ago: each worker in the lanes it owns, one lane after another, a few jobs at a time.
+//! Has jobs forgotten that ended long ago, and old entries of the audit trail: each worker in the lanes it owns, one lane after
+//! another, a few at a time.
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
@@ -9,6 +10,8 @@ use super::Core;
 use crate::{device::Lane, store::StoreError, telemetry::metrics};
 
 const AT_ONCE: u32 = 500;
+/// Of the audit trail: each covers up to 1,000 entries.
+const SEALS: i32 = 10;
 /// Between two steps, so that deleting never is what Postgres is busy with.
 const STEP_APART: Duration = Duration::from_millis(200);
 /// After a round that found something: what has become due meanwhile goes soon.
@@ -21,8 +24,8 @@ const NO_LANES: Duration = Duration::from_secs(1);
 /// How far each lane has been walked: what is deleted is stepped over once, not with every step.
 type Walked = HashMap<Lane, Uuid>;
 
-/// Forgets jobs until whoever holds this ends it.
-pub(super) async fn run(core: Arc<Core>, keep: Duration) {
+/// Forgets jobs older than `keep`, and entries of the audit trail older than `keep_audit`, until whoever holds this ends it.
+pub(super) async fn run(core: Arc<Core>, keep: Duration, keep_audit: Duration) {
     let mut walked = Walked::new();
     loop {
         let lanes = core.lanes.owned(Instant::now());
@@ -42,8 +45,29 @@ pub(super) async fn run(core: Arc<Core>, keep: Duration) {
                 ROUND_APART
             }
         };
+        if let Err(error) = forget_audit(&core, &lanes, keep_audit).await {
+            tracing::warn!(%error, "old entries of the audit trail were not forgotten");
+        }
         tokio::time::sleep(wait).await;
     }
+}
+
+async fn forget_audit(core: &Core, lanes: &[Lane], keep: Duration) -> Result<(), StoreError> {
+    let mut forgotten = 0;
+    for lane in lanes {
+        while core.lanes.owns(*lane, Instant::now()) {
+            let gone = core.store.forget_audit(*lane, keep, SEALS).await?;
+            if gone == 0 {
+                break;
+            }
+            forgotten += gone;
+            tokio::time::sleep(STEP_APART).await;
+        }
+    }
+    if forgotten > 0 {
+        tracing::info!(entries = forgotten, "forgot old entries of the audit trail");
+    }
+    Ok(())
 }
 
 /// One round through `lanes`. Says how many jobs went.

@@ -55,6 +55,17 @@ impl Routes {
         self.find(environment).is_some() || (self.elsewhere && self.by_default(environment))
     }
 
+    /// Every client, once.
+    pub(super) fn clients(&self) -> Vec<Client> {
+        let mut clients: Vec<Client> = Vec::new();
+        for route in self.own.values().chain(&self.default) {
+            if !clients.iter().any(|known| known.is(&route.client)) {
+                clients.push(route.client.clone());
+            }
+        }
+        clients
+    }
+
     fn by_default(&self, environment: EnvironmentId) -> bool {
         self.default_serves.as_ref().is_none_or(|served| served.contains(&environment))
     }

@@ -1,6 +1,6 @@
 //! Where PingOne is: the bases of its API and of its token endpoint. Parsed once, so that nothing below can reach another place.
 
-use std::{fmt, str::FromStr};
+use std::{fmt, net::IpAddr, str::FromStr};
 
 use reqwest::Url;
 
@@ -17,6 +17,11 @@ pub enum AddressError {
         "tokens travel only over https; begin it with https:// (http:// is for addresses of this machine alone)"
     )]
     NotHttps,
+    /// An address that no host of PingOne's has.
+    #[error(
+        "this is an address of the machine's own network, where tokens must not go; write a host of PingOne's"
+    )]
+    LinkLocal,
     /// A user name or password before the host.
     #[error("leave out the part before the @; the client id and secret are settings of their own")]
     Credentials,
@@ -200,6 +205,9 @@ fn parse_base(text: &str) -> Result<Url, AddressError> {
         "http" if is_loopback(host) => {}
         _ => return Err(AddressError::NotHttps),
     }
+    if is_link_local(host) {
+        return Err(AddressError::LinkLocal);
+    }
     if !url.username().is_empty() || url.password().is_some() {
         return Err(AddressError::Credentials);
     }
@@ -213,8 +221,19 @@ fn parse_base(text: &str) -> Result<Url, AddressError> {
 }
 
 fn is_loopback(host: &str) -> bool {
-    let address = host.trim_start_matches('[').trim_end_matches(']');
-    host == "localhost" || address.parse().is_ok_and(|ip: std::net::IpAddr| ip.is_loopback())
+    host == "localhost" || ip(host).is_some_and(|ip| ip.is_loopback())
+}
+
+/// Where clouds answer with the machine's own credentials, or where nobody can be.
+fn is_link_local(host: &str) -> bool {
+    ip(host).is_some_and(|ip| match ip.to_canonical() {
+        IpAddr::V4(ip) => ip.is_link_local() || ip.is_unspecified() || ip.is_broadcast() || ip.is_multicast(),
+        IpAddr::V6(ip) => ip.is_unicast_link_local() || ip.is_unspecified() || ip.is_multicast(),
+    })
+}
+
+fn ip(host: &str) -> Option<IpAddr> {
+    host.trim_start_matches('[').trim_end_matches(']').parse().ok()
 }
 
 fn is_version(segment: &str) -> bool {

@@ -88,7 +88,10 @@ fn take_out(document: &mut Value, shown: &[SecretString]) {
             }
         }
         Value::Array(values) => values.iter_mut().for_each(|value| take_out(value, shown)),
-        Value::Object(members) => members.values_mut().for_each(|value| take_out(value, shown)),
+        Value::Object(members) => {
+            members.retain(|name, _| !shown.iter().any(|secret| name.contains(secret.expose_secret())));
+            members.values_mut().for_each(|value| take_out(value, shown));
+        }
         Value::Null | Value::Bool(_) | Value::Number(_) => {}
     }
 }
@@ -167,7 +170,12 @@ mod tests {
 
     #[test]
     fn what_was_shown_is_taken_out_however_it_is_written() {
-        for body in [r#"{"a":["x t0ken.y"]}"#, r#"{"a":["x t0ken\u002ey"]}"#] {
+        for body in [
+            r#"{"a":["x t0ken.y"]}"#,
+            r#"{"a":["x t0ken\u002ey"]}"#,
+            r#"{"a":["x t0ken.y"],"of t0ken.y":1}"#,
+            r#"{"t0ken\u002ey":{},"a":["x t0ken.y"]}"#,
+        ] {
             let response = Response {
                 status: StatusCode::OK,
                 headers: HeaderMap::new(),

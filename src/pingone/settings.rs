@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use secrecy::SecretString;
+use secrecy::{ExposeSecret as _, SecretString};
 
-use crate::device::EnvironmentId;
+use crate::{device::EnvironmentId, reload::Current};
 
-use super::{ApiPath, AuthPath};
+use super::{ApiPath, AuthPath, token::bearer};
 
 /// How a client reaches PingOne.
 #[derive(Debug, Clone)]
@@ -15,6 +15,8 @@ pub struct Settings {
     pub api: ApiPath,
     /// What to show there.
     pub credential: Credential,
+    /// Its secret or token as it is now, where it may change. Whoever makes it asks [`Credential::accepts`].
+    pub secret: Option<Current<SecretString>>,
     /// How long an attempt may take with everything in it: token, connection, TLS, the answer's body.
     pub attempt_deadline: Duration,
     /// How long a connection may take, TLS included.
@@ -30,6 +32,7 @@ impl Settings {
         Self {
             api,
             credential,
+            secret: None,
             attempt_deadline: Duration::from_secs(10),
             connect_timeout: Duration::from_secs(3),
             idle_connections: 64,
@@ -55,6 +58,25 @@ pub enum Credential {
     },
     /// A token that somebody else got; good until it ends.
     AccessToken(SecretString),
+}
+
+impl Credential {
+    /// Its secret, or the token itself.
+    pub(crate) const fn secret(&self) -> &SecretString {
+        match self {
+            Self::ClientSecret { client_secret, .. } => client_secret,
+            Self::AccessToken(token) => token,
+        }
+    }
+
+    /// Whether `secret` could stand in the place of its secret or token.
+    #[must_use]
+    pub fn accepts(&self, secret: &SecretString) -> bool {
+        match self {
+            Self::ClientSecret { .. } => !secret.expose_secret().is_empty(),
+            Self::AccessToken(_) => bearer(secret).is_some(),
+        }
+    }
 }
 
 /// How a worker application shows its secret. PingOne refuses the other way than the one it is set up for.

@@ -21,6 +21,8 @@ use crate::job::{Failure, Reason, RetryHint};
 use super::answer::failure;
 
 pub(crate) use grant::Worker;
+#[cfg(any(test, fuzzing))]
+pub(crate) use grant::granted;
 
 /// Between two tries to renew a token that still serves.
 const RENEWAL_PAUSE: Duration = Duration::from_secs(10);

@@ -4,6 +4,7 @@
 mod append;
 mod expand;
 mod keep;
+mod note;
 mod results;
 mod steer;
 
@@ -12,10 +13,12 @@ use std::time::Duration;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::{Store, StoreError, column, micros};
+use super::{Store, StoreError, audit::Note, column, micros};
 use crate::{
+    audit::{Action, Personal},
     batch::{Batch, BatchNumber, Counts, Header, State},
     device::{EnvironmentId, Lane},
+    job::Actor,
     telemetry::metrics::timed,
 };
 
@@ -64,6 +67,7 @@ impl Store {
     pub async fn open_batch(
         &self,
         header: &Header,
+        actor: &Actor,
         trace_parent: Option<&str>,
     ) -> Result<Opened, StoreError> {
         let _timed = timed("open_batch");
@@ -76,15 +80,22 @@ impl Store {
                 return Ok(Opened::Open(Box::new(batch)));
             }
             let state = if header.start_when_sealed { State::Uploading } else { State::Running };
+            let note = Note::by(actor, lane, personal(header));
             // A conflict is another call that makes it, or another batch of the same microsecond.
             sqlx::query!(
                 r#"
-                insert into batch (lane, number, environment_id, batch_id, caller, reason, ticket, on_behalf_of, expires_at,
-                                   time_to_live_us, trace_parent, max_failure_ratio, canary_count, start_when_sealed, state,
-                                   upload)
-                values ($1, $2, $3, $4, $5, $6, $7, $8, now() + $9::bigint * interval '1 microsecond', $9, $10, $11, $12, $13,
-                        $14, 0)
-                on conflict do nothing
+                with made as (
+                    insert into batch (lane, number, environment_id, batch_id, caller, reason, ticket, on_behalf_of, expires_at,
+                                       time_to_live_us, trace_parent, max_failure_ratio, canary_count, start_when_sealed, state,
+                                       upload)
+                    values ($1, $2, $3, $4, $5, $6, $7, $8, now() + $9::bigint * interval '1 microsecond', $9, $10, $11, $12,
+                            $13, $14, 0)
+                    on conflict do nothing
+                    returning lane, environment_id, batch_id
+                )
+                insert into audit (lane, event_id, environment_id, trace_id, action, caller, policy, batch_id, personal_digest,
+                                   personal)
+                select lane, $15, environment_id, $16, $17, $18, $19, batch_id, $20, $21 from made
                 "#,
                 lane.number(),
                 BatchNumber::now().number(),
@@ -100,6 +111,13 @@ impl Store {
                 i32::try_from(header.canary_count).unwrap_or(i32::MAX),
                 header.start_when_sealed,
                 state.number(),
+                note.event_id,
+                note.trace_id,
+                Action::BatchOpened.number(),
+                note.caller,
+                note.policy,
+                note.digest,
+                note.personal,
             )
             .execute(&self.pool)
             .await?;
@@ -229,6 +247,16 @@ impl Store {
         .fetch_all(&self.reading)
         .await?;
         rows.into_iter().map(Row::into_batch).collect()
+    }
+}
+
+/// What of a batch is personal, and of each of its rows.
+fn personal(header: &Header) -> Personal {
+    Personal {
+        on_behalf_of: header.on_behalf_of.clone(),
+        reason: header.reason.clone(),
+        ticket: header.ticket.clone(),
+        ..Personal::default()
     }
 }
 

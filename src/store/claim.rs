@@ -324,7 +324,12 @@ impl Store {
             ), gone as (
                 delete from ready using overdue
                 where ready.lane = overdue.lane and ready.job_id = overdue.job_id
-                returning ready.lane, ready.job_id, run, attempt, spared, lease_until, cancel_requested, flow
+                returning ready.lane, ready.job_id, environment_id, run, attempt, spared, lease_until, cancel_requested, flow
+            ), noted as (
+                insert into audit (lane, event_id, environment_id, job_id, run, attempts, action, outcome, caller)
+                select lane, audit_event_id($5, job_id), environment_id, job_id, run, attempt - spared, 6,
+                       case when cancel_requested then 5 else 6 end, 'pingone-unblock'
+                from gone
             ), counted as (
                 insert into batch_delta (lane, number, delta_id, cancelled, expired)
                 select lane, flow - flow % 2, $5, count(*) filter (where cancel_requested),

@@ -69,6 +69,7 @@ impl Store {
         group: &[Succeeded],
     ) -> Result<HashMap<JobId, OffsetDateTime>, StoreError> {
         let _timed = timed("complete_succeeded");
+        let devices = self.packed(group).await?;
         let (lanes, ids) = keys(group, |entry| entry.claim.id);
         let ended = sqlx::query!(
             r#"
@@ -81,10 +82,16 @@ impl Store {
                 delete from ready using given
                 where ready.lane = given.lane and ready.job_id = given.job_id
                   and ready.run = given.run and ready.attempt = given.attempt
-                returning given.*, ready.spared, ready.flow
+                returning given.*, ready.spared, ready.flow, ready.environment_id
             ), counted as (
                 insert into batch_delta (lane, number, delta_id, succeeded)
                 select lane, flow - flow % 2, $12, count(*) from gone where flow > 1 group by 1, 2
+            ), noted as (
+                insert into audit (lane, event_id, environment_id, job_id, run, attempts, action, outcome, http_status, caller,
+                                   correlation_id)
+                select lane, audit_event_id($12, job_id), environment_id, job_id, run, attempt - spared, 6, 3, http_status,
+                       'pingone-unblock', correlation_id
+                from gone
             ), ended as (
                 insert into outcome (lane, job_id, run, state, attempt, spared, started_at, duration_us, http_status,
                                      correlation_id, device, device_at, read)
@@ -102,7 +109,7 @@ impl Store {
             &column(group, |entry| micros(entry.duration)),
             &column(group, |entry| stored_status(Some(entry.http_status)).unwrap_or_default()),
             &column(group, |entry| entry.correlation_id.clone()) as &[Option<String>],
-            &column(group, |entry| pack(&entry.device, entry.snapshot.raw())),
+            &devices,
             &column(group, |entry| entry.snapshot.at()),
             &column(group, |entry| entry.read),
             Uuid::now_v7(),
@@ -117,6 +124,13 @@ impl Store {
             self.record_late_successes(&late).await?;
         }
         Ok(ended)
+    }
+
+    /// The answers of `group` for the store, in their order.
+    pub(super) async fn packed(&self, group: &[Succeeded]) -> Result<Vec<Vec<u8>>, StoreError> {
+        let sealer = self.sealer().await?;
+        let packed = |entry: &Succeeded| pack(&sealer, &entry.device, entry.claim.id, entry.snapshot.raw());
+        group.iter().map(packed).collect()
     }
 
     async fn record_late_successes(&self, late: &[&Succeeded]) -> Result<(), StoreError> {
@@ -158,6 +172,7 @@ impl Store {
     /// [`StoreError`]: then nothing changed, or the answer was lost; they are sent as any other.
     pub async fn answer_others(&self, group: &[Succeeded]) -> Result<Vec<JobId>, StoreError> {
         let _timed = timed("answer_others");
+        let devices = self.packed(group).await?;
         let (lanes, ids) = keys(group, |entry| entry.claim.id);
         let answered = sqlx::query_scalar!(
             r#"
@@ -195,10 +210,16 @@ impl Store {
             ), gone as (
                 delete from ready using others
                 where ready.lane = others.lane and ready.job_id = others.job_id
-                returning others.*, ready.run, ready.attempt, ready.spared, ready.flow
+                returning others.*, ready.run, ready.attempt, ready.spared, ready.flow, ready.environment_id
             ), counted as (
                 insert into batch_delta (lane, number, delta_id, succeeded)
                 select lane, flow - flow % 2, $13, count(*) from gone where flow > 1 group by 1, 2
+            ), noted as (
+                insert into audit (lane, event_id, environment_id, job_id, run, attempts, action, outcome, http_status, caller,
+                                   correlation_id)
+                select lane, audit_event_id($13, job_id), environment_id, job_id, run, attempt - spared, 6, 3, http_status,
+                       'pingone-unblock', correlation_id
+                from gone
             )
             insert into outcome (lane, job_id, run, state, attempt, spared, started_at, duration_us, http_status,
                                  correlation_id, device, device_at, read, answered_by)
@@ -216,7 +237,7 @@ impl Store {
             &column(group, |entry| micros(entry.duration)),
             &column(group, |entry| stored_status(Some(entry.http_status)).unwrap_or_default()),
             &column(group, |entry| entry.correlation_id.clone()) as &[Option<String>],
-            &column(group, |entry| pack(&entry.device, entry.snapshot.raw())),
+            &devices,
             &column(group, |entry| entry.snapshot.at()),
             &column(group, |entry| entry.read),
             Uuid::now_v7(),

@@ -1,6 +1,11 @@
 //! Connections, and the shape of the database behind them.
 
-use std::{fmt, str::FromStr, time::Duration};
+use std::{
+    fmt,
+    str::FromStr,
+    sync::{Arc, PoisonError, RwLock},
+    time::Duration,
+};
 
 use secrecy::{ExposeSecret, SecretString};
 use sqlx::{
@@ -9,7 +14,7 @@ use sqlx::{
     postgres::{PgConnectOptions, PgListener, PgPoolOptions},
 };
 
-use super::{StoreError, error::why};
+use super::{StoreError, error::why, vault::Vault};
 use crate::{
     device::LANES,
     redact::Redacted,
@@ -48,6 +53,26 @@ pub struct Access {
     pub connections: u32,
 }
 
+impl Access {
+    /// For all statements.
+    fn options(&self) -> Result<PgConnectOptions, StoreError> {
+        let options = options(&self.url)?;
+        if self.pooled {
+            return Ok(options.statement_cache_capacity(0));
+        }
+        let timeouts = [("statement_timeout", STATEMENT_TIMEOUT), ("lock_timeout", LOCK_TIMEOUT)];
+        Ok(options.options(timeouts.into_iter().chain(PLANNING)))
+    }
+}
+
+fn options(url: &SecretString) -> Result<PgConnectOptions, StoreError> {
+    Ok(PgConnectOptions::from_str(url.expose_secret())
+        .map_err(|error| StoreError::Address(why(&error)))?
+        .application_name("pingone-unblock")
+        // Asked for every statement whether it is logged, the subscriber forgets other events (per-layer filters).
+        .disable_statement_logging())
+}
+
 /// All that this service knows, in Postgres. Cheap to clone.
 #[derive(Clone)]
 pub struct Store {
@@ -55,7 +80,9 @@ pub struct Store {
     pub(super) pool: PgPool,
     /// For what callers read: however much they read, results find a connection to be saved on.
     pub(super) reading: PgPool,
-    direct: PgConnectOptions,
+    direct: Arc<RwLock<PgConnectOptions>>,
+    /// What answers are encrypted with.
+    pub(super) vault: Arc<Vault>,
 }
 
 /// What [`Store::migrate`] did.
@@ -80,22 +107,7 @@ impl Store {
     /// # Errors
     /// [`StoreError::Address`] when a URL cannot be used.
     pub fn new(access: &Access) -> Result<Self, StoreError> {
-        let options = PgConnectOptions::from_str(access.url.expose_secret())
-            .map_err(|error| StoreError::Address(why(&error)))?
-            .application_name("pingone-unblock")
-            // Asked for every statement whether it is logged, the subscriber forgets other events (per-layer filters).
-            .disable_statement_logging();
-        let options = if access.pooled {
-            options.statement_cache_capacity(0)
-        } else {
-            let timeouts = [("statement_timeout", STATEMENT_TIMEOUT), ("lock_timeout", LOCK_TIMEOUT)];
-            options.options(timeouts.into_iter().chain(PLANNING))
-        };
-        let direct = PgConnectOptions::from_str(access.direct_url.expose_secret())
-            .map_err(|error| StoreError::Address(why(&error)))?
-            .application_name("pingone-unblock")
-            // Asked for every statement whether it is logged, the subscriber forgets other events (per-layer filters).
-            .disable_statement_logging();
+        let (options, direct) = (access.options()?, options(&access.direct_url)?);
         let reading = (access.connections / 4).max(1);
         let pool = |connections| {
             PgPoolOptions::new()
@@ -107,7 +119,36 @@ impl Store {
                 .test_before_acquire(false)
                 .connect_lazy_with(options.clone())
         };
-        Ok(Self { pool: pool((access.connections - reading).max(1)), reading: pool(reading), direct })
+        Ok(Self {
+            pool: pool((access.connections - reading).max(1)),
+            reading: pool(reading),
+            direct: Arc::new(RwLock::new(direct)),
+            vault: Arc::default(),
+        })
+    }
+
+    /// Whether `access` can be used at all.
+    ///
+    /// # Errors
+    /// [`StoreError::Address`] when a URL cannot be used.
+    pub fn check_addresses(access: &Access) -> Result<(), StoreError> {
+        access.options().and_then(|_| options(&access.direct_url)).map(drop)
+    }
+
+    /// Connects by `access` from now on, as with another password. Connections that are there stay.
+    ///
+    /// # Errors
+    /// [`StoreError::Address`] when a URL cannot be used: then nothing changes.
+    pub fn reconnect(&self, access: &Access) -> Result<(), StoreError> {
+        let (options, direct) = (access.options()?, options(&access.direct_url)?);
+        self.pool.set_connect_options(options.clone());
+        self.reading.set_connect_options(options);
+        *self.direct.write().unwrap_or_else(PoisonError::into_inner) = direct;
+        Ok(())
+    }
+
+    fn direct(&self) -> PgConnectOptions {
+        self.direct.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Brings the database up to date.
@@ -120,7 +161,7 @@ impl Store {
         let pool = PgPoolOptions::new()
             .max_connections(1)
             .acquire_timeout(ACQUIRE_TIMEOUT)
-            .connect_with(self.direct.clone())
+            .connect_with(self.direct())
             .await?;
         let before = applied(&mut *pool.acquire().await?).await?;
         if let Some(&unknown) = before.iter().find(|version| !MIGRATIONS.version_exists(**version)) {
@@ -166,7 +207,8 @@ impl Store {
     /// # Errors
     /// [`StoreError`] with what stood in the way.
     pub async fn check_reachable(&self) -> Result<(), StoreError> {
-        let connecting = PgConnection::connect_with(&self.direct);
+        let direct = self.direct();
+        let connecting = PgConnection::connect_with(&direct);
         match tokio::time::timeout(ACQUIRE_TIMEOUT, connecting).await {
             Ok(connection) => Ok(connection?.close().await?),
             Err(_) => Err(sqlx::Error::PoolTimedOut.into()),
@@ -214,7 +256,7 @@ impl Store {
             .acquire_timeout(ACQUIRE_TIMEOUT)
             .max_lifetime(None)
             .idle_timeout(None)
-            .connect_with(self.direct.clone())
+            .connect_with(self.direct())
             .await?;
         let mut listener = PgListener::connect_with(&pool).await?;
         listener.listen(CHANNEL).await?;

@@ -1,5 +1,10 @@
 //! What can go wrong between us and Postgres.
 
+use std::{
+    sync::{Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
 use crate::{redact::Redacted, telemetry};
 
 /// Why a statement did not do its work. Keeps no error of sqlx: those quote the values of rows.
@@ -11,9 +16,15 @@ pub enum StoreError {
     /// Postgres refused the statement: a defect of ours or a damaged database.
     #[error("Postgres refused a statement: {0}")]
     Refused(Redacted),
+    /// The audit trail cannot be written: nothing is done that would not be in it.
+    #[error("the audit trail cannot be written: {0}")]
+    Trail(Redacted),
     /// A row that no version of this service writes.
     #[error("the database holds what it should not: {0}")]
     Corrupt(String),
+    /// What is encrypted cannot be read, or nothing can be encrypted, for want of the right snapshot key.
+    #[error("encrypted answers: {0}")]
+    Sealed(String),
     /// The address is no Postgres URL.
     #[error("the database URL cannot be used: {0}")]
     Address(Redacted),
@@ -46,7 +57,7 @@ impl StoreError {
     /// Whether the same statement may work when it is tried again.
     #[must_use]
     pub const fn is_transient(&self) -> bool {
-        matches!(self, Self::Unavailable(_))
+        matches!(self, Self::Unavailable(_) | Self::Trail(_))
     }
 }
 
@@ -55,7 +66,9 @@ impl telemetry::spans::Kind for StoreError {
         match self {
             Self::Unavailable(_) => "unavailable",
             Self::Refused(_) => "refused",
+            Self::Trail(_) => "trail",
             Self::Corrupt(_) => "corrupt",
+            Self::Sealed(_) => "sealed",
             Self::Address(_) => "address",
             Self::Migration(_) | Self::SchemaOlder { .. } | Self::SchemaNewer { .. } | Self::Lanes { .. } => {
                 "schema"
@@ -67,6 +80,14 @@ impl telemetry::spans::Kind for StoreError {
 impl From<sqlx::Error> for StoreError {
     fn from(error: sqlx::Error) -> Self {
         let (transient, why) = (is_transient(&error), why(&error));
+        if !transient && is_of_trail(&error) {
+            telemetry::metrics().postgres.failed("refused");
+            telemetry::metrics().security.trail_failed();
+            if TOLD.is_due() {
+                tracing::error!(error = %why, "the audit trail cannot be written: nothing is done until it can");
+            }
+            return Self::Trail(why);
+        }
         telemetry::metrics().postgres.failed(if transient { "unavailable" } else { "refused" });
         if transient { Self::Unavailable(why) } else { Self::Refused(why) }
     }
@@ -92,6 +113,39 @@ pub(super) fn why(error: &sqlx::Error) -> Redacted {
         sqlx::Error::Configuration(cause) => Redacted::unquoted(&cause.to_string(), LONGEST),
         other => Redacted::of(&other.to_string(), LONGEST),
     }
+}
+
+/// Each statement meets it anew.
+static TOLD: OncePer = OncePer::new(Duration::from_secs(60));
+
+/// Says at most once in so long that something is due.
+struct OncePer {
+    apart: Duration,
+    last: Mutex<Option<Instant>>,
+}
+
+impl OncePer {
+    const fn new(apart: Duration) -> Self {
+        Self { apart, last: Mutex::new(None) }
+    }
+
+    fn is_due(&self) -> bool {
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        let due = last.is_none_or(|last| last.elapsed() >= self.apart);
+        if due {
+            *last = Some(Instant::now());
+        }
+        due
+    }
+}
+
+/// Whether a statement failed for the trail in it: the table, or what writes it, is not there, not ours to write, or takes no such
+/// entry. Messages of these classes name tables, columns and functions, and no value.
+fn is_of_trail(error: &sqlx::Error) -> bool {
+    let sqlx::Error::Database(refusal) = error else { return false };
+    let named =
+        refusal.code().is_some_and(|code| code.starts_with("42")) && refusal.message().contains("audit");
+    named || refusal.table() == Some("audit")
 }
 
 fn is_transient(error: &sqlx::Error) -> bool {

@@ -181,25 +181,33 @@ async fn end(
     group: &[Failed],
     endings: &[(Ending, Option<Verdict>)],
 ) -> Result<(), StoreError> {
-    let (ids, states): (Vec<JobId>, Vec<(State, bool)>) = group
+    let over: Vec<(&Failed, State)> = group
         .iter()
         .zip(endings)
         .filter_map(|(entry, (ending, _))| match ending {
-            Ending::Final(state) => Some((entry.claim.id, (*state, costs_nothing(entry)))),
+            Ending::Final(state) => Some((entry, *state)),
             Ending::Again { .. } | Ending::Late => None,
         })
-        .unzip();
-    if ids.is_empty() {
+        .collect();
+    if over.is_empty() {
         return Ok(());
     }
-    let (lanes, uuids) = keys(&ids, |id| *id);
+    let (lanes, uuids) = keys(&over, |(entry, _)| entry.claim.id);
     sqlx::query!(
         r#"
         with gone as (
             delete from ready
-            using unnest($1::smallint[], $2::uuid[], $3::smallint[], $4::int[]) as t (lane, job_id, state, spared)
+            using unnest($1::smallint[], $2::uuid[], $3::smallint[], $4::int[], $6::text[], $7::smallint[], $8::text[])
+                as t (lane, job_id, state, spared, reason, http_status, correlation_id)
             where ready.lane = t.lane and ready.job_id = t.job_id
-            returning ready.lane, ready.job_id, run, t.state, attempt, ready.spared + t.spared as spared, ready.flow
+            returning ready.lane, ready.job_id, run, t.state, attempt, ready.spared + t.spared as spared, ready.flow,
+                      ready.environment_id, t.reason, t.http_status, t.correlation_id
+        ), noted as (
+            insert into audit (lane, event_id, environment_id, job_id, run, attempts, action, outcome, http_status, caller,
+                               reason, correlation_id)
+            select lane, audit_event_id($5, job_id), environment_id, job_id, run, attempt - spared, 6, state, http_status,
+                   'pingone-unblock', reason, correlation_id
+            from gone
         ), counted as (
             insert into batch_delta (lane, number, delta_id, failed, cancelled, expired)
             select lane, flow - flow % 2, $5, count(*) filter (where state = 4), count(*) filter (where state = 5),
@@ -211,9 +219,12 @@ async fn end(
         "#,
         &lanes,
         &uuids,
-        &column(&states, |(state, _)| state.number()),
-        &column(&states, |(_, spared)| i32::from(*spared)),
+        &column(&over, |(_, state)| state.number()),
+        &column(&over, |(entry, _)| i32::from(costs_nothing(entry))),
         Uuid::now_v7(),
+        &column(&over, |(entry, _)| entry.failure.reason.name().to_owned()),
+        &column(&over, |(entry, _)| stored_status(entry.failure.http_status)) as &[Option<i16>],
+        &column(&over, |(entry, _)| entry.failure.correlation_id.clone()) as &[Option<String>],
     )
     .execute(connection)
     .await?;

@@ -63,7 +63,7 @@ impl PageToken {
         (token == Self::new(token.after, filter) && token.to_string() == text).then_some(token)
     }
 
-    fn new(after: Uuid, filter: &JobFilter) -> Self {
+    pub(super) fn new(after: Uuid, filter: &JobFilter) -> Self {
         let digest = Sha256::digest(format!("{filter:?}").as_bytes());
         let mut filters = [0; 8];
         filters.copy_from_slice(&digest[..8]);

@@ -1,33 +1,52 @@
-//! PingOne's JSON as the store keeps it: compressed against what a device looks like, since most of it is the same for all.
+//! PingOne's JSON as the store keeps it: compressed against what a device looks like, since most of it is the same for all, and then
+//! encrypted, if it is to be.
 
 use serde_json::{Map, Value};
 
-use super::StoreError;
-use crate::device::DeviceRef;
+use super::{
+    StoreError,
+    vault::{Opener, SEALED, Sealer},
+};
+use crate::{device::DeviceRef, job::JobId};
 
 /// The first byte: JSON as it is.
 const PLAIN: u8 = 0;
 /// The first byte: LZ4 against [`likeness`] of the job's device, after the length of the JSON (four bytes).
 const LIKE_A_DEVICE: u8 = 1;
-/// Nothing that was stored is larger: PingOne's answers over 1 MiB are refused. Guards against a damaged length.
+/// Nothing that was stored is larger: PingOne's answers over 512 KiB are refused. Guards against a damaged length.
 const LARGEST: usize = 4 * 1024 * 1024;
 
-/// `raw`, an answer about `device`, for the store.
-pub(super) fn pack(device: &DeviceRef, raw: &Map<String, Value>) -> Vec<u8> {
+/// `raw`, an answer about `device` that `job` got, for the store.
+pub(super) fn pack(
+    sealer: &Sealer,
+    device: &DeviceRef,
+    job: JobId,
+    raw: &Map<String, Value>,
+) -> Result<Vec<u8>, StoreError> {
     let json = serde_json::to_vec(raw).expect("a JSON object has text keys only");
     let mut packed = vec![LIKE_A_DEVICE];
     packed.extend(lz4_flex::block::compress_prepend_size_with_dict(&json, likeness(device).as_bytes()));
-    packed
+    sealer.seal(device, job, packed)
 }
 
 /// The inverse of [`pack`].
 ///
 /// # Errors
 /// [`StoreError::Corrupt`] for what [`pack`] did not write.
-pub(super) fn unpack(device: &DeviceRef, packed: &[u8]) -> Result<Map<String, Value>, StoreError> {
-    let corrupt =
-        |what: &str| StoreError::Corrupt(format!("the answer about device {}: {what}", device.device));
-    let json = match packed.split_first() {
+pub(super) fn unpack(
+    opener: &Opener,
+    device: &DeviceRef,
+    job: JobId,
+    packed: &[u8],
+) -> Result<Map<String, Value>, StoreError> {
+    let corrupt = |what: &str| StoreError::Corrupt(format!("the answer that job {job} got: {what}"));
+    let opened = match packed.first() {
+        Some(&SEALED) => {
+            opener.open(device, job, packed).ok_or_else(|| corrupt("it was changed, or is another's"))?
+        }
+        _ => packed.to_vec(),
+    };
+    let json = match opened.split_first() {
         Some((&PLAIN, json)) => json.to_vec(),
         Some((&LIKE_A_DEVICE, [a, b, c, d, compressed @ ..])) => {
             let length = u32::from_le_bytes([*a, *b, *c, *d]) as usize;
@@ -80,6 +99,18 @@ mod tests {
         })
     }
 
+    fn job() -> JobId {
+        JobId::from(uuid::Uuid::nil())
+    }
+
+    fn packed(raw: &Map<String, Value>) -> Result<Vec<u8>, Box<dyn Error>> {
+        Ok(pack(&Sealer::default(), &device()?, job(), raw)?)
+    }
+
+    fn unpacked(packed: &[u8]) -> Result<Map<String, Value>, Box<dyn Error>> {
+        Ok(unpack(&Opener::default(), &device()?, job(), packed)?)
+    }
+
     fn object(value: &Value) -> Result<Map<String, Value>, Box<dyn Error>> {
         Ok(value.as_object().ok_or("not an object")?.clone())
     }
@@ -100,9 +131,9 @@ mod tests {
             "createdAt": "2022-09-22T13:07:15.115Z", "updatedAt": "2022-11-20T15:52:58.519Z", "phone": "+14135550150",
             "testMode": true,
         }))?;
-        let packed = pack(&device()?, &raw);
+        let packed = packed(&raw)?;
         assert!(packed.len() < 200, "{} bytes", packed.len());
-        assert_eq!(unpack(&device()?, &packed)?, raw);
+        assert_eq!(unpacked(&packed)?, raw);
         Ok(())
     }
 
@@ -114,17 +145,33 @@ mod tests {
             json!({ "x": "y".repeat(100_000) }),
         ] {
             let raw = object(&raw)?;
-            assert_eq!(unpack(&device()?, &pack(&device()?, &raw))?, raw);
+            assert_eq!(unpacked(&packed(&raw)?)?, raw);
         }
-        assert_eq!(unpack(&device()?, b"\0{\"id\": \"1\"}")?, object(&json!({ "id": "1" }))?);
+        assert_eq!(unpacked(b"\0{\"id\": \"1\"}")?, object(&json!({ "id": "1" }))?);
+        Ok(())
+    }
+
+    #[test]
+    fn numbers_come_back_to_the_last_digit() -> Result<(), Box<dyn Error>> {
+        let raw =
+            serde_json::from_str(r#"{ "n": [104846744073709551615, 0.1, 5e-324, 18446744073709551615] }"#)?;
+        assert_eq!(unpacked(&packed(&raw)?)?, raw);
         Ok(())
     }
 
     #[test]
     fn what_is_damaged_is_an_error() -> Result<(), Box<dyn Error>> {
-        for damaged in [&b""[..], b"\x07{}", b"\x01\xff\xff\xff\xff", b"\x01\x04\0\0\0abc", b"\0[1]", b"\0{"]
-        {
-            assert!(unpack(&device()?, damaged).is_err(), "{damaged:?}");
+        for damaged in [
+            &b""[..],
+            b"\x07{}",
+            b"\x01\xff\xff\xff\xff",
+            b"\x01\x04\0\0\0abc",
+            b"\0[1]",
+            b"\0{",
+            b"\x02",
+            &[2; 60],
+        ] {
+            assert!(unpacked(damaged).is_err(), "{damaged:?}");
         }
         Ok(())
     }

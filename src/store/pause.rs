@@ -3,10 +3,16 @@
 //! Who and when belong to the reason: a pause for the reason it is paused for already leaves all three as they are, another
 //! reason takes the place of the first.
 
-use super::{Store, StoreError, column};
+use super::{
+    Store, StoreError,
+    audit::{NOWHERE, Note},
+    column,
+};
 use crate::{
+    audit::{Action, Personal},
     device::{EnvironmentId, Lane},
     environment::Pause,
+    job::Actor,
     telemetry::metrics::timed,
 };
 
@@ -36,22 +42,34 @@ impl Store {
     pub async fn pause_environment(
         &self,
         environment: EnvironmentId,
-        by: &str,
+        actor: &Actor,
         reason: &str,
     ) -> Result<(), StoreError> {
         let _timed = timed("pause_environment");
+        let note = Note::by(actor, environment.lane(), Personal::because(reason, ""));
         sqlx::query!(
             r#"
-            insert into environment (lane, environment_id, paused_at, paused_by, pause_reason)
-            values ($1, $2, now(), $3, $4)
-            on conflict (lane, environment_id) do update
-            set paused_at = excluded.paused_at, paused_by = excluded.paused_by, pause_reason = excluded.pause_reason
-            where environment.pause_reason is distinct from excluded.pause_reason
+            with changed as (
+                insert into environment (lane, environment_id, paused_at, paused_by, pause_reason)
+                values ($1, $2, now(), $3, $4)
+                on conflict (lane, environment_id) do update
+                set paused_at = excluded.paused_at, paused_by = excluded.paused_by, pause_reason = excluded.pause_reason
+                where environment.pause_reason is distinct from excluded.pause_reason
+                returning lane, environment_id
+            )
+            insert into audit (lane, event_id, environment_id, trace_id, action, caller, policy, personal_digest, personal)
+            select lane, $5, environment_id, $6, $7, $3, $8, $9, $10 from changed
             "#,
             environment.lane().number(),
             environment.as_uuid(),
-            by,
+            note.caller,
             reason,
+            note.event_id,
+            note.trace_id,
+            Action::Paused.number(),
+            note.policy,
+            note.digest,
+            note.personal,
         )
         .execute(&self.pool)
         .await?;
@@ -62,15 +80,33 @@ impl Store {
     ///
     /// # Errors
     /// As [`Store::pause_environment`].
-    pub async fn resume_environment(&self, environment: EnvironmentId) -> Result<(), StoreError> {
+    pub async fn resume_environment(
+        &self,
+        environment: EnvironmentId,
+        actor: &Actor,
+        reason: &str,
+    ) -> Result<(), StoreError> {
         let _timed = timed("resume_environment");
+        let note = Note::by(actor, environment.lane(), Personal::because(reason, ""));
         sqlx::query!(
             r#"
-            update environment set paused_at = null, paused_by = null, pause_reason = null
-            where lane = $1 and environment_id = $2 and paused_at is not null
+            with changed as (
+                update environment set paused_at = null, paused_by = null, pause_reason = null
+                where lane = $1 and environment_id = $2 and paused_at is not null
+                returning lane, environment_id
+            )
+            insert into audit (lane, event_id, environment_id, trace_id, action, caller, policy, personal_digest, personal)
+            select lane, $3, environment_id, $4, $5, $6, $7, $8, $9 from changed
             "#,
             environment.lane().number(),
             environment.as_uuid(),
+            note.event_id,
+            note.trace_id,
+            Action::Resumed.number(),
+            note.caller,
+            note.policy,
+            note.digest,
+            note.personal,
         )
         .execute(&self.pool)
         .await?;
@@ -81,17 +117,30 @@ impl Store {
     ///
     /// # Errors
     /// As [`Store::pause_environment`].
-    pub async fn pause_everything(&self, by: &str, reason: &str) -> Result<(), StoreError> {
+    pub async fn pause_everything(&self, actor: &Actor, reason: &str) -> Result<(), StoreError> {
         let _timed = timed("pause_everything");
+        let note = Note::by(actor, NOWHERE, Personal::because(reason, ""));
         sqlx::query!(
             r#"
-            insert into global_pause (only_row, paused_at, paused_by, pause_reason) values (true, now(), $1, $2)
-            on conflict (only_row) do update
-            set paused_at = excluded.paused_at, paused_by = excluded.paused_by, pause_reason = excluded.pause_reason
-            where global_pause.pause_reason is distinct from excluded.pause_reason
+            with changed as (
+                insert into global_pause (only_row, paused_at, paused_by, pause_reason) values (true, now(), $1, $2)
+                on conflict (only_row) do update
+                set paused_at = excluded.paused_at, paused_by = excluded.paused_by, pause_reason = excluded.pause_reason
+                where global_pause.pause_reason is distinct from excluded.pause_reason
+                returning only_row
+            )
+            insert into audit (lane, event_id, trace_id, action, caller, policy, personal_digest, personal)
+            select $3, $4, $5, $6, $1, $7, $8, $9 from changed
             "#,
-            by,
+            note.caller,
             reason,
+            NOWHERE.number(),
+            note.event_id,
+            note.trace_id,
+            Action::Paused.number(),
+            note.policy,
+            note.digest,
+            note.personal,
         )
         .execute(&self.pool)
         .await?;
@@ -102,13 +151,27 @@ impl Store {
     ///
     /// # Errors
     /// As [`Store::pause_environment`].
-    pub async fn resume_everything(&self) -> Result<(), StoreError> {
+    pub async fn resume_everything(&self, actor: &Actor, reason: &str) -> Result<(), StoreError> {
         let _timed = timed("resume_everything");
+        let note = Note::by(actor, NOWHERE, Personal::because(reason, ""));
         sqlx::query!(
             r#"
-            update global_pause set paused_at = null, paused_by = null, pause_reason = null
-            where only_row and paused_at is not null
+            with changed as (
+                update global_pause set paused_at = null, paused_by = null, pause_reason = null
+                where only_row and paused_at is not null
+                returning only_row
+            )
+            insert into audit (lane, event_id, trace_id, action, caller, policy, personal_digest, personal)
+            select $1, $2, $3, $4, $5, $6, $7, $8 from changed
             "#,
+            NOWHERE.number(),
+            note.event_id,
+            note.trace_id,
+            Action::Resumed.number(),
+            note.caller,
+            note.policy,
+            note.digest,
+            note.personal,
         )
         .execute(&self.pool)
         .await?;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::{Store, StoreError, StoredFailure, between, count, keys, packed::unpack};
+use super::{Store, StoreError, StoredFailure, between, count, keys, packed::unpack, vault::Opener};
 use crate::{
     device::{DeviceRef, Snapshot},
     job::{Attempt, Job, JobId, Phase, Priority, State, Turn, Wait},
@@ -109,7 +109,8 @@ impl Store {
         )
         .fetch_all(&self.reading)
         .await?;
-        rows.into_iter().map(Row::into_job).collect()
+        let opener = self.opener(rows.iter().filter_map(|row| row.device.as_deref())).await?;
+        rows.into_iter().map(|row| row.into_job(&opener)).collect()
     }
 
     /// One job.
@@ -247,7 +248,7 @@ impl Store {
         }
         let row = sqlx::query!(
             r#"
-            select o.job_id, o.device as "device!", o.device_at as "device_at!"
+            select o.job_id, coalesce(o.answered_by, o.job_id) as "asked_by!", o.device as "device!", o.device_at as "device_at!"
             from job j join outcome o on o.lane = j.lane and o.job_id = j.job_id
             where j.lane = $1 and j.environment_id = $2 and j.user_id = $3 and j.device_id = $4 and o.state = 3
             order by o.device_at desc limit 1
@@ -259,13 +260,10 @@ impl Store {
         )
         .fetch_optional(&self.reading)
         .await?;
-        row.map(|row| {
-            Ok(DeviceView {
-                snapshot: Snapshot::new(unpack(device, &row.device)?, row.device_at),
-                job: row.job_id.into(),
-            })
-        })
-        .transpose()
+        let Some(row) = row else { return Ok(None) };
+        let opener = self.opener(std::iter::once(row.device.as_slice())).await?;
+        let raw = unpack(&opener, device, row.asked_by.into(), &row.device)?;
+        Ok(Some(DeviceView { snapshot: Snapshot::new(raw, row.device_at), job: row.job_id.into() }))
     }
 }
 
@@ -329,7 +327,7 @@ struct Row {
 }
 
 impl Row {
-    fn into_job(self) -> Result<Job, StoreError> {
+    fn into_job(self, opener: &Opener) -> Result<Job, StoreError> {
         let id = JobId::from(self.job_id);
         let device = DeviceRef {
             environment: self.environment_id.into(),
@@ -373,7 +371,10 @@ impl Row {
         });
         let wait = pending.then(|| self.wait());
         let snapshot = match self.device.zip(self.device_at) {
-            Some((packed, at)) => Some(Snapshot::new(unpack(&device, &packed)?, at)),
+            Some((packed, at)) => {
+                let asked_by = self.answered_by.map_or(id, JobId::from);
+                Some(Snapshot::new(unpack(opener, &device, asked_by, &packed)?, at))
+            }
             None => None,
         };
         let error = StoredFailure {

@@ -6,11 +6,14 @@ use sqlx::PgConnection;
 use uuid::Uuid;
 
 use super::{
-    LEASE, SEND_WINDOW, Store, StoreError, between, count, micros,
+    LEASE, SEND_WINDOW, Store, StoreError,
+    audit::Note,
+    between, count, micros,
     quota::{Ask, ROUNDS, Uncounted, count_uses, overtaken},
     stored_count,
 };
 use crate::{
+    audit::{Action, Personal},
     device::DeviceId,
     job::{Actor, Counted, JobId, OverQuota, Priority, State},
     telemetry::{metrics, metrics::timed},
@@ -90,7 +93,7 @@ impl Store {
         let mut transaction = self.pool.begin().await?;
         let ready = sqlx::query!(
             r#"
-            select run, flow, lease_until > now() as "leased!", now() as "now!",
+            select environment_id, run, flow, lease_until > now() as "leased!", now() as "now!",
                    case when lease_until > now() then lease_until end as lease_until
             from ready where lane = $1 and job_id = $2 for update
             "#,
@@ -106,16 +109,31 @@ impl Store {
                 Some((_, state)) => Cancelled::TooLate(state),
             });
         };
+        let personal = Personal::because(reason, "");
+        let note = Note::by(actor, id.lane(), personal);
         sqlx::query!(
             r#"
-            insert into cancellation (lane, job_id, run, caller, reason) values ($1, $2, $3, $4, $5)
-            on conflict do nothing
+            with asked as (
+                insert into cancellation (lane, job_id, run, caller, reason) values ($1, $2, $3, $4, $5)
+                on conflict do nothing
+                returning lane, job_id, run, caller
+            )
+            insert into audit (lane, event_id, environment_id, job_id, trace_id, run, action, caller, policy, personal_digest,
+                               personal)
+            select lane, $6, $7, job_id, $8, run, $9, caller, $10, $11, $12 from asked
             "#,
             lane,
             uuid,
             ready.run,
-            actor.caller.as_str(),
+            note.caller,
             reason,
+            note.event_id,
+            ready.environment_id,
+            note.trace_id,
+            Action::CancelAsked.number(),
+            note.policy,
+            note.digest,
+            note.personal,
         )
         .execute(&mut *transaction)
         .await?;
@@ -131,7 +149,13 @@ impl Store {
             sqlx::query!(
                 r#"
                 with gone as (
-                    delete from ready where lane = $1 and job_id = $2 returning lane, job_id, run, attempt, spared, flow
+                    delete from ready where lane = $1 and job_id = $2
+                    returning lane, job_id, environment_id, run, attempt, spared, flow
+                ), noted as (
+                    insert into audit (lane, event_id, environment_id, job_id, run, attempts, action, outcome, caller)
+                    select lane, audit_event_id($3, job_id), environment_id, job_id, run, attempt - spared, 6, 5,
+                           'pingone-unblock'
+                    from gone
                 ), counted as (
                     insert into batch_delta (lane, number, delta_id, cancelled)
                     select lane, flow - flow % 2, $3, 1 from gone where flow > 1
@@ -214,27 +238,40 @@ impl Store {
         if !matches!(state, State::Failed | State::Expired) {
             return done(Redriven::Unfit(Some(state)));
         }
+        let personal = Personal::because(&wish.reason, &wish.ticket);
+        let note = Note::by(&wish.actor, wish.id.lane(), personal);
         let begun = sqlx::query!(
             r#"
             with begun as (
                 insert into redrive (lane, job_id, run, caller, reason, ticket, expires_at)
                 values ($1, $2, $3, $4, $5, $6, now() + $7::bigint * interval '1 microsecond')
                 on conflict do nothing
-                returning lane, job_id, run, requested_at, expires_at
+                returning lane, job_id, run, caller, requested_at, expires_at
+            ), again as (
+                select begun.*, job.environment_id, coalesce(job.flow, job.priority - 1) as flow
+                from begun, job
+                where job.lane = $1 and job.job_id = $2
+            ), noted as (
+                insert into audit (lane, event_id, environment_id, job_id, trace_id, run, action, caller, policy,
+                                   personal_digest, personal)
+                select lane, $8, environment_id, job_id, $9, run, $10, caller, $11, $12, $13 from again
             )
             insert into ready (lane, job_id, environment_id, flow, due_at, run, attempt, expires_at)
-            select begun.lane, begun.job_id, job.environment_id, coalesce(job.flow, job.priority - 1),
-                   begun.requested_at, begun.run, 0, begun.expires_at
-            from begun, job
-            where job.lane = $1 and job.job_id = $2
+            select lane, job_id, environment_id, flow, requested_at, run, 0, expires_at from again
             "#,
             lane,
             uuid,
             stored_count(run + 1),
-            wish.actor.caller.as_str(),
+            note.caller,
             wish.reason,
             wish.ticket,
             micros(wish.time_to_live),
+            note.event_id,
+            note.trace_id,
+            Action::Redriven.number(),
+            note.policy,
+            note.digest,
+            note.personal,
         )
         .execute(&mut *transaction)
         .await?;

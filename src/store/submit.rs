@@ -6,10 +6,13 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::{
-    Store, StoreError, column, keys, micros,
+    Store, StoreError,
+    audit::{pack, parted, trace_id},
+    column, keys, micros,
     quota::{Ask, Bounds, ROUNDS, Uncounted, alike, overtaken},
 };
 use crate::{
+    audit::{Action, Personal},
     job::{Counted, JobId, NewJob, OverQuota},
     telemetry::{metrics, metrics::timed},
 };
@@ -107,16 +110,19 @@ impl Store {
         let group = group.as_slice();
         let (lanes, ids) = keys(group, |entry| entry.job.id);
         let environments = column(group, |entry| entry.job.device.environment.as_uuid());
+        let (digests, personal): (Vec<_>, Vec<_>) = group.iter().map(|entry| personal(&entry.job)).unzip();
         let fresh = sqlx::query!(
             r#"
             with given as (
                 select * from unnest(
                     $1::smallint[], $2::uuid[], $3::uuid[], $4::uuid[], $5::uuid[], $6::text[], $7::text[], $8::text[],
                     $9::text[], $10::text[], $11::smallint[], $12::bigint[], $13::text[], $14::bool[], $15::bigint[],
-                    $17::smallint[], $18::integer[], $19::integer[], $20::smallint[], $21::integer[]
+                    $17::uuid[], $18::text[], $19::smallint[], $20::bytea[], $21::bytea[],
+                    $22::smallint[], $23::integer[], $24::integer[], $25::smallint[], $26::integer[]
                 ) as t (lane, job_id, environment_id, user_id, device_id, caller, request_id, reason,
-                        ticket, on_behalf_of, priority, time_to_live_us, trace_parent, born_claimed, flow, caller_lane, per_hour,
-                        per_day, device_most, device_within_s)
+                        ticket, on_behalf_of, priority, time_to_live_us, trace_parent, born_claimed, flow,
+                        trace_id, policy, action, personal_digest, personal,
+                        caller_lane, per_hour, per_day, device_most, device_within_s)
             ), fresh as (
                 insert into job (lane, job_id, environment_id, user_id, device_id, caller, request_id, reason, ticket,
                                  on_behalf_of, priority, created_at, expires_at, trace_parent)
@@ -127,20 +133,23 @@ impl Store {
                 order by lane, environment_id, caller, request_id, job_id
                 on conflict do nothing
                 returning lane, job_id, created_at, expires_at
-            ), made as (
+            ), taken as (
                 select given.*, fresh.created_at, fresh.expires_at from fresh join given using (lane, job_id)
             ), waiting as (
                 insert into ready (lane, job_id, environment_id, flow, due_at, run, attempt, expires_at, lease_until)
                 select lane, job_id, environment_id, flow, created_at, 1, case when born_claimed then 1 else 0 end, expires_at,
                        case when born_claimed then created_at + $16::bigint * interval '1 microsecond'
                             else '-infinity'::timestamptz end
-                from made
+                from taken
+            ), noted as (
+                insert into audit (lane, event_id, environment_id, trace_id, action, caller, policy, personal_digest, personal)
+                select lane, job_id, environment_id, trace_id, action, caller, policy, personal_digest, personal from taken
             -- From here on as in count_uses.
             ), callers as (
                 insert into caller_use as u (lane, caller, hour, in_hour, per_hour, day, in_day, per_day)
                 select caller_lane, caller, date_trunc('hour', max(created_at), 'UTC'), count(*)::integer, min(per_hour),
                        date_trunc('day', max(created_at), 'UTC'), count(*)::integer, min(per_day)
-                from made where per_hour is not null or per_day is not null
+                from taken where per_hour is not null or per_day is not null
                 group by caller_lane, caller order by caller_lane, caller
                 on conflict (lane, caller) do update set
                     hour = greatest(u.hour, excluded.hour),
@@ -153,7 +162,7 @@ impl Store {
             ), devices as (
                 insert into device_use as u (lane, most, within_s, environment_id, device_id, used_at)
                 select lane, min(device_most), max(device_within_s), environment_id, device_id, array_agg(created_at)
-                from made where device_most is not null and (select count(*) from callers) >= 0
+                from taken where device_most is not null and (select count(*) from callers) >= 0
                 group by lane, environment_id, device_id order by lane, environment_id, device_id
                 on conflict (lane, environment_id, device_id) do update set
                     most = excluded.most, within_s = excluded.within_s,
@@ -180,6 +189,11 @@ impl Store {
             &column(group, |entry| entry.born_claimed),
             &column(group, |entry| entry.job.priority.flow()),
             micros(super::LEASE),
+            &column(group, |entry| trace_id(&entry.job.actor)) as &[Option<Uuid>],
+            &column(group, |entry| entry.job.actor.policy.as_ref().to_owned()),
+            &column(group, |entry| asked(&entry.job).number()),
+            &digests as &[Option<Vec<u8>>],
+            &personal as &[Option<Vec<u8>>],
             &bounds.caller_lanes,
             &bounds.per_hour as &[Option<i32>],
             &bounds.per_day as &[Option<i32>],
@@ -220,4 +234,22 @@ impl Store {
             None => Err(StoreError::Corrupt(format!("job {} met a request id that is not there", job.id))),
         }
     }
+}
+
+fn asked(job: &NewJob) -> Action {
+    if job.device.is_every() { Action::Listed } else { Action::Requested }
+}
+
+/// What the trail keeps of a request that is personal, its digest first.
+fn personal(job: &NewJob) -> (Option<Vec<u8>>, Option<Vec<u8>>) {
+    let device = job.device;
+    let personal = Personal {
+        user: Some(device.user),
+        device: (!device.is_every()).then_some(device.device),
+        on_behalf_of: job.on_behalf_of.clone(),
+        reason: job.reason.clone(),
+        ticket: job.ticket.clone(),
+        ..Personal::default()
+    };
+    parted(pack(&job.actor, personal))
 }

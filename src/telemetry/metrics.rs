@@ -34,6 +34,8 @@ pub use calls::{Call, Method};
 pub use postgres::{Connections, timed};
 pub use requests::{End, Request};
 pub use security::Reload;
+#[cfg(test)]
+pub(crate) use security::{FETCHES, TOKENS};
 pub use upstream::{Cause, Environment};
 
 /// Where metrics go beside the admin port.

@@ -16,8 +16,8 @@ fn root() -> PathBuf {
 
 /// Has the Makefile fetch a tool. False, with a word, where it cannot be had.
 #[expect(clippy::print_stderr, reason = "that a test was skipped is said to whoever runs it")]
-fn fetched(target: &str, program: &str) -> Result<bool> {
-    if !root().join(program).exists() || target == "clients" {
+pub(crate) fn fetched(target: &str, program: &str) -> Result<bool> {
+    if !root().join(program).exists() || ["clients", "ocsf"].contains(&target) {
         let made = Command::new("make").args(["--silent", target]).current_dir(root()).output()?;
         if !made.status.success() || !root().join(program).exists() {
             let why = String::from_utf8_lossy(&made.stderr).into_owned();
@@ -29,7 +29,7 @@ fn fetched(target: &str, program: &str) -> Result<bool> {
     Ok(true)
 }
 
-async fn run(program: &str, arguments: Vec<String>) -> Result<Output> {
+pub(crate) async fn run(program: &str, arguments: Vec<String>) -> Result<Output> {
     let program = root().join(program);
     let running = tokio::task::spawn_blocking(move || {
         Command::new(program).args(arguments).current_dir(root()).output()

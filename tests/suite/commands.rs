@@ -15,6 +15,7 @@ use crate::harness::{
     Result,
     cluster::folder,
     database::Database,
+    issuer::Issuer,
     process::{command, configuration},
     service::{PingOne, Variant, World},
 };
@@ -59,6 +60,19 @@ async fn check_says_what_is_wrong_and_what_is_not() -> Result<()> {
     let told = said(&wrong_secret);
     assert!(told.contains("WRONG   PingOne credential") && told.contains("invalid_client"), "{told}");
     assert!(told.contains("ok      Postgres") && !told.contains("not-the-secret"), "{told}");
+
+    let issuer = Issuer::start().await?;
+    let trusting = |url: &str| {
+        let mut check = command(&["check", "--oidc-issuer", url, "--oidc-audience", "pingone-unblock"]);
+        check.envs(configuration(database.url(), &pingone));
+        output(check)
+    };
+    let reached = trusting(&issuer.url).await?;
+    assert!(reached.status.success() && said(&reached).contains(&format!("ok      keys of {}", issuer.url)));
+    let wrong_issuer = trusting(&format!("{}x", issuer.url)).await?;
+    assert_eq!(wrong_issuer.status.code(), Some(1));
+    let told = said(&wrong_issuer);
+    assert!(told.contains("WRONG   keys of ") && told.contains("answers with status 404"), "{told}");
 
     let no_database = run(simulator::CLIENT_SECRET, "postgres://nobody@127.0.0.1:1/none").await?;
     assert_eq!(no_database.status.code(), Some(1));

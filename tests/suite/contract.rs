@@ -233,6 +233,7 @@ async fn both_reflections_list_the_services() -> Result<()> {
         "pingone.device.v1.DeviceService",
         "pingone.device.v1.JobService",
         "pingone.device.v1.EnvironmentService",
+        "pingone.device.v1.AuditService",
     ] {
         assert!(newer.iter().any(|name| name == service), "{newer:?}");
         assert!(older.iter().any(|name| name == service), "{older:?}");

@@ -5,6 +5,7 @@ use std::{fmt::Write as _, fs, path::PathBuf, process::Command};
 use clap::Parser as _;
 use pingone_unblock::{
     api::ErrorReason,
+    auth::{Policy, Scope},
     cli::Cli,
     config,
     job::{Reason, RetryPolicy},
@@ -113,8 +114,16 @@ fn the_service_config_is_the_published_file() -> Result<()> {
 #[test]
 fn every_command_in_the_documents_can_be_typed() -> Result<()> {
     let mut checked = 0;
-    let fixed =
-        ["README.md", "CONTRIBUTING.md", "docs/batches.md", "docs/observability.md", "docker-compose.yml"];
+    let fixed = [
+        "README.md",
+        "CONTRIBUTING.md",
+        "docs/batches.md",
+        "docs/observability.md",
+        "docs/audit-export.md",
+        "docs/audit-verify.md",
+        "docs/policy.md",
+        "docker-compose.yml",
+    ];
     for document in fixed.map(ToOwned::to_owned).into_iter().chain(runbooks()?) {
         let text = read(&document)?.replace("\\\n#", "").replace("\\\n", "");
         for line in text.lines() {
@@ -144,8 +153,11 @@ fn every_file_that_the_documents_point_to_is_there() -> Result<()> {
         "CONTRIBUTING.md",
         "SECURITY.md",
         "docs/batches.md",
+        "docs/deployment.md",
         "docs/observability.md",
+        "docs/policy.md",
         "docs/quotas.md",
+        "docs/threat-model.md",
     ];
     for document in fixed.map(ToOwned::to_owned).into_iter().chain(runbooks()?) {
         let beside = root().join(&document).with_file_name("");
@@ -225,6 +237,21 @@ fn the_changelog_names_every_command() -> Result<()> {
         if command != "help" && !command.is_empty() && line.starts_with("  ") && !line.starts_with("   ") {
             assert!(changelog.contains(&format!("`{command}")), "the changelog does not name {command}");
         }
+    }
+    Ok(())
+}
+
+#[test]
+fn the_policies_that_are_shown_are_policies_and_every_scope_is_explained() -> Result<()> {
+    let document = read("docs/policy.md")?;
+    let (_, shown) = document.split_once("```toml\n").ok_or("no policy is shown")?;
+    let (shown, _) = shown.split_once("```").ok_or("it does not end")?;
+    for policy in [shown, &read("deploy/kubernetes/example/installation/policy.toml")?] {
+        let read = Policy::parse(policy.as_bytes()).map_err(|mistakes| mistakes.to_string())?;
+        assert!(read.entries().len() >= 2);
+    }
+    for scope in Scope::ALL {
+        assert!(document.contains(&format!("| `{scope}` |")), "{scope} is not explained");
     }
     Ok(())
 }

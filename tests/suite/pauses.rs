@@ -2,6 +2,7 @@
 
 use pingone_unblock::{
     device::{DeviceRef, EnvironmentId},
+    job::{Actor, Caller},
     proto::v1::{self, environment::State, job},
     simulator::{self, Fault},
     store::Role,
@@ -55,6 +56,11 @@ async fn a_pause_is_told_with_who_and_why_until_it_is_taken_back() -> Result<()>
     Ok(())
 }
 
+fn named(caller: &str) -> Result<Actor> {
+    let caller = Caller::named(caller).ok_or("no name")?;
+    Ok(Actor { caller, ..Actor::anonymous() })
+}
+
 #[tokio::test]
 async fn a_second_pause_keeps_the_first_ones_time_unless_its_reason_differs() -> Result<()> {
     let database = Database::create().await?;
@@ -63,24 +69,24 @@ async fn a_second_pause_keeps_the_first_ones_time_unless_its_reason_differs() ->
         let pauses = store.find_pauses(&[id.lane()]).await?;
         Ok((pauses.environments.first().map(|(_, pause)| pause.clone()), pauses.everything))
     };
-    store.pause_environment(id, "first", "one").await?;
-    store.pause_everything("first", "one").await?;
+    store.pause_environment(id, &named("first")?, "one").await?;
+    store.pause_everything(&named("first")?, "one").await?;
     let before = in_force().await?;
     assert!(before.0.is_some() && before.1.is_some());
-    store.pause_environment(id, "second", "one").await?;
-    store.pause_everything("second", "one").await?;
+    store.pause_environment(id, &named("second")?, "one").await?;
+    store.pause_everything(&named("second")?, "one").await?;
     assert_eq!(in_force().await?, before);
-    store.pause_environment(id, "second", "two").await?;
-    store.pause_everything("second", "two").await?;
+    store.pause_environment(id, &named("second")?, "two").await?;
+    store.pause_everything(&named("second")?, "two").await?;
     let (own, all) = in_force().await?;
     for (pause, before) in [(own, before.0), (all, before.1)] {
         let (pause, before) = (pause.ok_or("no pause")?, before.ok_or("no pause")?);
         assert_eq!((pause.by.as_str(), pause.reason.as_str()), ("second", "two"));
         assert!(pause.at > before.at);
     }
-    store.resume_everything().await?;
+    store.resume_everything(&named("third")?, "").await?;
     assert!(store.find_pauses(&[id.lane()]).await?.of(id).is_some(), "each pause ends by itself");
-    store.resume_environment(id).await?;
+    store.resume_environment(id, &named("third")?, "").await?;
     assert_eq!(in_force().await?, (None, None));
     Ok(())
 }

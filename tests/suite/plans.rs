@@ -9,7 +9,7 @@ use sqlx::{AssertSqlSafe, Connection as _, PgConnection, Row as _};
 use crate::harness::{Result, database::Database};
 
 /// The tables that grow with the jobs.
-const LARGE: [&str; 10] = [
+const LARGE: [&str; 12] = [
     "job",
     "ready",
     "outcome",
@@ -18,6 +18,8 @@ const LARGE: [&str; 10] = [
     "cancellation",
     "batch",
     "batch_target",
+    "audit",
+    "audit_seal",
     "caller_use",
     "device_use",
 ];
@@ -71,7 +73,7 @@ fn by_key(look: &str, condition: &str) -> bool {
         Some("caller_use_pkey") => bounds("lane") && bounds("caller"),
         // One of them, or a stretch of a lane in their order.
         Some("device_use_pkey") => bounds("lane") && condition.contains("device_id"),
-        Some(_) => bounds("lane") && (bounds("job_id") || bounds("number")),
+        Some(_) => bounds("lane") && (bounds("job_id") || bounds("number") || bounds("event_id")),
         None => false,
     }
 }

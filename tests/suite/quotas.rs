@@ -2,6 +2,7 @@
 
 mod batches;
 mod crash;
+mod refused;
 mod replica;
 
 use std::{collections::HashSet, time::Duration};

@@ -64,7 +64,7 @@ fn streams_are_shared_out_and_given_back() {
     let replicas = Arc::new(AtomicUsize::new(2));
     let streams = Streams::new(Arc::clone(&replicas));
     let open = |at_most| streams.open(&caller("a"), Some(at_most));
-    let held: Vec<Permit> = (0..2).filter_map(|_| open(5)).collect();
+    let held: Vec<OpenStream> = (0..2).filter_map(|_| open(5)).collect();
     assert_eq!(held.len(), 2);
     assert!(open(5).is_none(), "half of five");
     assert!(streams.open(&caller("b"), Some(5)).is_some());

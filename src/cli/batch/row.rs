@@ -97,7 +97,7 @@ fn message(result: &TargetResult) -> String {
 }
 
 /// `cell` so that no spreadsheet takes it for a formula.
-fn armed(cell: &str) -> Cow<'_, str> {
+pub(in crate::cli) fn armed(cell: &str) -> Cow<'_, str> {
     if cell.starts_with(FORMULA) { Cow::Owned(format!("'{cell}")) } else { Cow::Borrowed(cell) }
 }
 

@@ -55,6 +55,35 @@ fn secrets_belong_neither_in_flags_nor_in_the_file() -> Outcome {
 }
 
 #[test]
+fn the_files_of_secrets_are_known_so_that_they_are_read_anew() -> Outcome {
+    let setup = Setup::least()?.written("secret", "s3cret")?.written("url", "postgres://u:p@h/d")?;
+    let setup = setup.without("PINGONE_CLIENT_SECRET").without("UNBLOCK_DATABASE_URL").file(&format!(
+        "database_url_file = 'url'\npingone_client_secret_file = 'secret'\n[[environment]]\nid = '{OTHER}'\n\
+         [environment.credential]\naccess_token_file = 'secret'\n"
+    ))?;
+    let config = setup.config()?;
+    let named = |file: &Option<std::path::PathBuf>, name: &str| {
+        file.as_ref().is_some_and(|file| file.ends_with(name) && file.exists())
+    };
+    assert!(config.database.url_files.iter().all(|file| named(file, "url")), "{:?}", config.database);
+    let own = config.pingone.own.values().next().and_then(|own| own.access.as_ref()).ok_or("no access")?;
+    let common = config.pingone.access.as_ref().ok_or("no common access")?;
+    assert!([own, common].iter().all(|access| named(&access.secret_file, "secret")));
+    Ok(())
+}
+
+#[test]
+fn keys_that_are_none_are_told_by_their_line_alone() -> Outcome {
+    let setup = Setup::least()?.variable("UNBLOCK_SNAPSHOT_KEYS", "a:aHVudGVyMg==");
+    let told = setup.mistakes()?;
+    assert!(
+        told.len() == 1 && told[0].contains("line 1 is no key") && !told[0].contains("aHVudGVyMg"),
+        "{told:?}"
+    );
+    Ok(())
+}
+
+#[test]
 fn a_secret_in_place_of_its_files_name_is_not_told() -> Outcome {
     let setup = Setup::least()?.without("PINGONE_CLIENT_SECRET");
     let told = setup.variable("PINGONE_CLIENT_SECRET_FILE", "hunter2").mistakes()?;

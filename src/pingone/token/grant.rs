@@ -1,6 +1,6 @@
 //! One request for a token: OAuth 2 client credentials. Keeps nothing.
 
-use std::{fmt::Write as _, time::Duration};
+use std::{fmt::Write as _, sync::Arc, time::Duration};
 
 use reqwest::{
     StatusCode, Url,
@@ -14,6 +14,7 @@ use tokio::time::Instant;
 use crate::{
     job::{Failure, Reason, RetryHint},
     redact::{Name, Redacted},
+    reload::Current,
     telemetry::{
         metrics::{Request, metrics},
         spans,
@@ -43,7 +44,7 @@ pub(crate) struct Worker {
     pub(crate) kind: Request,
     pub(crate) endpoint: Url,
     pub(crate) client_id: String,
-    pub(crate) client_secret: SecretString,
+    pub(crate) client_secret: Current<SecretString>,
     pub(crate) method: ClientAuth,
     /// How long the request may take in all.
     pub(crate) deadline: Duration,
@@ -52,7 +53,15 @@ pub(crate) struct Worker {
 impl Worker {
     /// Asks for a token. Whatever fails, nothing was changed at PingOne.
     pub(crate) async fn grant(&self) -> Result<Token, Failure> {
-        let granted = self.ask().await;
+        let secret = self.client_secret.get();
+        let mut granted = self.ask(&secret).await;
+        // Changed while it was asked: what was refused is the former one.
+        let now = self.client_secret.get();
+        if !Arc::ptr_eq(&secret, &now)
+            && granted.as_ref().is_err_and(|failure| failure.hint == RetryHint::Credential)
+        {
+            granted = self.ask(&now).await;
+        }
         match &granted {
             Ok(token) => metrics().requests.granted(token.life()),
             Err(failure) => metrics().requests.not_granted(failure.reason),
@@ -60,34 +69,19 @@ impl Worker {
         granted
     }
 
-    async fn ask(&self) -> Result<Token, Failure> {
+    async fn ask(&self, secret: &SecretString) -> Result<Token, Failure> {
         let asked_at = Instant::now();
-        let (request, shown) = (self.request(), self.shown());
+        let (request, shown) = (self.request(secret), shown(secret));
         let (span, until) = (spans::request(&self.kind, 0), asked_at + self.deadline);
         let response = exchange(request, &self.kind, shown, LARGEST_ANSWER, until, span)
             .await
             .map_err(|lost| unreachable(&lost))?;
-        let granted = if response.status.is_success() {
-            read(&response)
-        } else {
-            Err(Box::new(refusal(&response, OffsetDateTime::now_utc())))
-        };
-        let (bearer, life) = granted.map_err(|failure| Failure {
-            http_status: Some(response.status.as_u16()),
-            correlation_id: response.correlation_id(),
-            ..*failure
-        })?;
+        let (bearer, life) = granted(&response, OffsetDateTime::now_utc()).map_err(|failure| *failure)?;
         Ok(Token::new(bearer, asked_at, life))
     }
 
-    /// The secret, plain and as it travels.
-    fn shown(&self) -> Vec<SecretString> {
-        let encoded = encode(self.client_secret.expose_secret());
-        vec![self.client_secret.clone(), encoded.into()]
-    }
-
-    fn request(&self) -> reqwest::RequestBuilder {
-        let secret = self.client_secret.expose_secret();
+    fn request(&self, secret: &SecretString) -> reqwest::RequestBuilder {
+        let secret = secret.expose_secret();
         let mut form = "grant_type=client_credentials".to_owned();
         let mut request = self.http.post(self.endpoint.clone());
         match self.method {
@@ -103,6 +97,27 @@ impl Worker {
             .header(ACCEPT, HeaderValue::from_static("application/json"))
             .body(form)
     }
+}
+
+/// The secret, plain and as it travels.
+fn shown(secret: &SecretString) -> Vec<SecretString> {
+    vec![secret.clone(), encode(secret.expose_secret()).into()]
+}
+
+/// The token in an answer and how long it lives, or why there is none.
+pub(crate) fn granted(
+    response: &Response,
+    now: OffsetDateTime,
+) -> Result<(HeaderValue, Duration), Box<Failure>> {
+    let granted =
+        if response.status.is_success() { read(response) } else { Err(Box::new(refusal(response, now))) };
+    granted.map_err(|failure| {
+        Box::new(Failure {
+            http_status: Some(response.status.as_u16()),
+            correlation_id: response.correlation_id(),
+            ..*failure
+        })
+    })
 }
 
 /// Anything that is not plainly temporary is laid to the credential: the environment waits and no job pays for it.

@@ -5,13 +5,19 @@ use std::collections::{HashMap, HashSet};
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-use super::BatchKey;
+use super::{
+    BatchKey,
+    note::{Asked, NewRow, note_rows},
+};
 use crate::{
+    audit::{Action, Personal},
     batch::{Header, Named, Refused, State, Target},
     device::{DeviceId, EnvironmentId},
     job::{Actor, Bound, Counted, JobId, Limits, OverQuota, Priority},
     store::{
-        Store, StoreError, column,
+        Store, StoreError,
+        audit::Note,
+        column,
         quota::{Ask, ROUNDS, Uncounted, count_uses, overtaken, stored_bound},
     },
     telemetry::{metrics, metrics::timed},
@@ -204,11 +210,11 @@ impl Store {
             row.duplicate |= row.job.is_some_and(|job| !recorded.contains(&job));
         }
         record_rows(&mut transaction, key, next_offset, &fresh, recorded.len(), actor.limits).await?;
+        // Those that made no job are no action: they stand in the batch.
+        let noted: Vec<NewRow<'_>> = fresh.iter().filter_map(noted).collect();
+        note_rows(&mut transaction, &Asked::by(actor, header), &noted).await?;
         // Last, so that nobody waits long for the caller's row.
-        let used: Vec<(JobId, Named)> = fresh
-            .iter()
-            .filter_map(|row| row.job.zip(row.target.named.as_ref().ok().copied()).filter(|_| !row.duplicate))
-            .collect();
+        let used = column(&noted, |row| (row.job, row.named));
         let group: Vec<Counted> = column(&used, |(_, named)| counted(header.environment, actor, *named));
         match count_uses(&mut transaction, &group).await {
             Ok(()) => {}
@@ -234,6 +240,7 @@ impl Store {
     pub async fn seal_batch(
         &self,
         key: BatchKey,
+        actor: &Actor,
         upload: Option<i64>,
         rows: u64,
     ) -> Result<Result<(), Unfit>, StoreError> {
@@ -253,14 +260,28 @@ impl Store {
         if standing.state == State::Cancelled.number() || standing.state == State::Cancelling.number() {
             return Ok(Err(Unfit::Cancelled));
         }
+        let note = Note::by(actor, key.lane, Personal::default());
         sqlx::query!(
             r#"
-            update batch set sealed = true, uploaded_at = now(), revision = revision + 1,
-                             state = case when state = 1 then 2 else state end
-            where lane = $1 and number = $2
+            with sealed as (
+                update batch set sealed = true, uploaded_at = now(), revision = revision + 1,
+                                 state = case when state = 1 then 2 else state end
+                where lane = $1 and number = $2
+                returning lane, environment_id, batch_id, next_offset
+            )
+            insert into audit (lane, event_id, environment_id, trace_id, count, action, caller, policy, batch_id,
+                               personal_digest, personal)
+            select lane, $3, environment_id, $4, next_offset, $5, $6, $7, batch_id, $8, $9 from sealed
             "#,
             key.lane.number(),
             key.number.number(),
+            note.event_id,
+            note.trace_id,
+            Action::BatchSealed.number(),
+            note.caller,
+            note.policy,
+            note.digest,
+            note.personal,
         )
         .execute(&mut *transaction)
         .await?;
@@ -487,4 +508,9 @@ async fn record_rows(
     .execute(connection)
     .await?;
     Ok(())
+}
+
+fn noted<'a>(row: &Fresh<'a>) -> Option<NewRow<'a>> {
+    let (job, named) = (row.job.filter(|_| !row.duplicate)?, row.target.named.as_ref().ok()?);
+    Some(NewRow { job, named: *named, reference: &row.target.client_reference })
 }

@@ -1,6 +1,6 @@
 //! A row by user becomes a row for each of the user's blocked devices.
 
-use std::time::Duration;
+use std::{collections::HashSet, time::Duration};
 
 use sqlx::PgConnection;
 use time::OffsetDateTime;
@@ -9,14 +9,15 @@ use uuid::Uuid;
 use super::{
     BatchKey,
     append::{Full, Refusal, insert_jobs, stored_device},
+    note::{Asked, NewRow, note_rows},
 };
 use crate::{
+    audit::Personal,
     batch::{BatchNumber, Named},
     device::{DeviceId, EnvironmentId},
     job::{Bound, Caller, Counted, DeviceLimit, JobId, Limits, Priority, Reason},
     store::{
         Store, StoreError, Succeeded, column, micros,
-        packed::pack,
         quota::{Ask, ROUNDS, Uncounted, count_uses, overtaken},
         stored_count, stored_status,
     },
@@ -89,13 +90,20 @@ impl Store {
         let lane = lookup.claim.id.lane();
         let Some(number) = BatchNumber::of_flow(flow) else { return Ok(Tried::Done(None)) };
         let key = BatchKey { lane, number };
+        let device = self.packed(std::slice::from_ref(lookup)).await?.pop();
         let mut transaction = self.pool.begin().await?;
         let ended = sqlx::query_scalar!(
             r#"
             with gone as (
                 delete from ready
                 where lane = $1 and job_id = $2 and run = $3 and attempt = $4
-                returning lane, job_id, run, attempt, spared
+                returning lane, job_id, environment_id, run, attempt, spared
+            ), noted as (
+                insert into audit (lane, event_id, environment_id, job_id, run, attempts, action, outcome, http_status, caller,
+                                   correlation_id)
+                select lane, audit_event_id($11, job_id), environment_id, job_id, run, attempt - spared, 6, 3, $7,
+                       'pingone-unblock', $8
+                from gone
             )
             insert into outcome (lane, job_id, run, state, attempt, spared, started_at, duration_us, http_status,
                                  correlation_id, device, device_at, read)
@@ -110,8 +118,9 @@ impl Store {
             micros(lookup.duration),
             stored_status(Some(lookup.http_status)),
             lookup.correlation_id,
-            pack(&lookup.device, lookup.snapshot.raw()),
+            device,
             lookup.snapshot.at(),
+            Uuid::now_v7(),
         )
         .fetch_optional(&mut *transaction)
         .await?;
@@ -137,6 +146,7 @@ impl Store {
         for row in &mut rows {
             row.duplicate = row.job.is_some_and(|job| !recorded.contains(&job));
         }
+        note_found(&mut transaction, lookup, &jobs, &recorded).await?;
         let rejected = rows.iter().filter(|row| row.job.is_none()).count();
         let duplicate = rows.iter().filter(|row| row.duplicate).count();
         let count = |count: usize| i32::try_from(count).unwrap_or(i32::MAX);
@@ -213,4 +223,48 @@ fn counted(
         (job, Counted { caller: caller.clone(), environment, device: Some(device), limits })
     })
     .collect()
+}
+
+/// Tells the trail of the jobs made: in the name of whoever asked for the row.
+async fn note_found(
+    connection: &mut PgConnection,
+    lookup: &Succeeded,
+    jobs: &[(JobId, Named, i64)],
+    recorded: &HashSet<JobId>,
+) -> Result<(), StoreError> {
+    if recorded.is_empty() {
+        return Ok(());
+    }
+    let row = sqlx::query!(
+        r#"
+        select b.batch_id, b.caller, b.reason, b.ticket, b.on_behalf_of, t.client_reference
+        from batch_target t
+        cross join lateral (select * from batch b where b.lane = t.lane and b.number = t.number limit 1) b
+        where t.lane = $1 and t.job_id = $2 and t.device_id is null and not t.duplicate
+        "#,
+        lookup.claim.id.lane().number(),
+        lookup.claim.id.as_uuid(),
+    )
+    .fetch_one(&mut *connection)
+    .await?;
+    let asked = Asked {
+        environment: lookup.device.environment,
+        batch_id: &row.batch_id,
+        caller: &row.caller,
+        policy: None,
+        trace_id: None,
+        detail: Some("found for a row by user"),
+        personal: Personal {
+            on_behalf_of: row.on_behalf_of,
+            reason: row.reason,
+            ticket: row.ticket,
+            ..Personal::default()
+        },
+    };
+    let new: Vec<NewRow<'_>> = jobs
+        .iter()
+        .filter(|(job, ..)| recorded.contains(job))
+        .map(|(job, named, _)| NewRow { job: *job, named: *named, reference: &row.client_reference })
+        .collect();
+    note_rows(connection, &asked, &new).await
 }

@@ -4,6 +4,7 @@ use std::{collections::HashMap, time::Duration};
 
 use super::BatchKey;
 use crate::{
+    audit::{self, Action},
     batch::{Batch, BatchNumber, Judgement, State},
     device::Lane,
     store::{Store, StoreError, column, micros},
@@ -114,11 +115,23 @@ impl Store {
     /// [`StoreError`]: then it is recorded or not; it is judged again.
     pub async fn record_judgement(&self, batch: &Batch, judgement: &Judgement) -> Result<bool, StoreError> {
         let _timed = timed("record_judgement");
+        let (action, why) = match judgement.state {
+            State::Paused => (Action::BatchPaused, Some(judgement.reason.as_str())),
+            State::Cancelling => (Action::BatchCancelled, Some(judgement.reason.as_str())),
+            // Of a cancelled one the reason is what somebody wrote when cancelling it: that is told there.
+            State::Cancelled => (Action::BatchEnded, Some("cancelled")),
+            State::Done | State::Running | State::Uploading => (Action::BatchEnded, None),
+        };
         let recorded = sqlx::query!(
             r#"
-            update batch set state = $4, state_reason = $5, revision = revision + 1,
-                             completed_at = $6, paused_by_itself = $7
-            where lane = $1 and number = $2 and revision = $3
+            with judged as (
+                update batch set state = $4, state_reason = $5, revision = revision + 1,
+                                 completed_at = $6, paused_by_itself = $7
+                where lane = $1 and number = $2 and revision = $3
+                returning lane, environment_id, batch_id
+            )
+            insert into audit (lane, event_id, environment_id, action, caller, batch_id, detail)
+            select lane, $8, environment_id, $9, $10, batch_id, $11 from judged
             "#,
             batch.header.environment.lane().number(),
             batch.number.number(),
@@ -127,6 +140,10 @@ impl Store {
             judgement.reason,
             judgement.state.is_final().then_some(batch.now),
             judgement.state == State::Paused,
+            audit::event_id(batch.header.environment.lane()),
+            action.number(),
+            audit::SERVICE,
+            why,
         )
         .execute(&self.pool)
         .await?;

@@ -8,7 +8,7 @@ use crate::{
     batch::{Named, Refused, Target},
     device::{DeviceId, DeviceRef, EnvironmentId, Snapshot},
     job::{Failure, JobId, State},
-    store::{Store, StoreError, StoredFailure, count, packed::unpack},
+    store::{Store, StoreError, StoredFailure, count, packed::unpack, vault::Opener},
     telemetry::metrics::timed,
 };
 
@@ -72,6 +72,7 @@ struct Row {
     completed_at: Option<OffsetDateTime>,
     device: Option<Vec<u8>>,
     device_at: Option<OffsetDateTime>,
+    asked_by: Option<Uuid>,
     error_reason: Option<String>,
     error_message: Option<String>,
     http_status: Option<i16>,
@@ -101,7 +102,7 @@ impl Store {
                    t.given_user, t.given_device, r.run is not null as "waits!",
                    coalesce(r.lease_until > now(), false) as "leased!", o.state as "state?",
                    coalesce(r.attempt - r.spared, o.attempt - o.spared, 0) as "attempts!", o.completed_at as "completed_at?",
-                   o.device as "device?", o.device_at as "device_at?",
+                   o.device as "device?", o.device_at as "device_at?", coalesce(o.answered_by, o.job_id) as "asked_by?",
                    a.error_reason as "error_reason?", a.error_message as "error_message?", a.http_status as "http_status?",
                    a.pingone_code as "pingone_code?", a.pingone_id as "pingone_id?", a.correlation_id as "correlation_id?"
             from (
@@ -131,12 +132,13 @@ impl Store {
         )
         .fetch_all(&self.reading)
         .await?;
-        rows.into_iter().map(|row| row.into_target(environment)).collect()
+        let opener = self.opener(rows.iter().filter_map(|row| row.device.as_deref())).await?;
+        rows.into_iter().map(|row| row.into_target(environment, &opener)).collect()
     }
 }
 
 impl Row {
-    fn into_target(self, environment: EnvironmentId) -> Result<TargetRow, StoreError> {
+    fn into_target(self, environment: EnvironmentId, opener: &Opener) -> Result<TargetRow, StoreError> {
         let named = self.user_id.map(|user| Named {
             user: user.into(),
             device: self.device_id.map_or(DeviceId::EVERY, DeviceId::from),
@@ -147,10 +149,10 @@ impl Row {
             Some(number) => State::from_number(number),
             None => None,
         };
-        let snapshot = match (self.device.zip(self.device_at), named) {
-            (Some((packed, at)), Some(named)) => {
+        let snapshot = match (self.device.zip(self.device_at), self.asked_by, named) {
+            (Some((packed, at)), Some(asked_by), Some(named)) => {
                 let device = DeviceRef { environment, user: named.user, device: named.device };
-                Some(Snapshot::new(unpack(&device, &packed)?, at))
+                Some(Snapshot::new(unpack(opener, &device, asked_by.into(), &packed)?, at))
             }
             _ => None,
         };

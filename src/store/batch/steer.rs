@@ -6,11 +6,14 @@ use uuid::Uuid;
 
 use super::{BatchKey, results::Place};
 use crate::{
+    audit::{Action, Personal},
     batch::State,
     device::{DeviceId, EnvironmentId},
     job::{self, Actor, Counted, JobId, OverQuota, Priority},
     store::{
-        Store, StoreError, column, count,
+        Store, StoreError,
+        audit::Note,
+        column, count,
         quota::{Ask, ROUNDS, Uncounted, count_uses, overtaken},
     },
     telemetry::{metrics, metrics::timed},
@@ -45,7 +48,8 @@ pub struct Retried {
 type Mendable = (Uuid, Option<DeviceId>);
 
 impl Store {
-    /// Brings the batch from one of the states `from` to `to`. False when it is in none of them.
+    /// Brings the batch from one of the states `from` to `to`, which is to say that it is paused or cancelled, and says `status` of it.
+    /// False when it is in none of them.
     ///
     /// # Errors
     /// [`StoreError`]: then nothing changed, or the answer was lost; the same call again is harmless.
@@ -54,32 +58,55 @@ impl Store {
         key: BatchKey,
         from: &[State],
         to: State,
-        reason: &str,
+        status: &str,
+        (actor, reason): (&Actor, &str),
     ) -> Result<bool, StoreError> {
         let _timed = timed("move_batch");
         let from: Vec<i16> = from.iter().map(|state| state.number()).collect();
-        let moved = sqlx::query!(
+        let action = if to == State::Paused { Action::BatchPaused } else { Action::BatchCancelled };
+        let note = Note::by(actor, key.lane, Personal::because(reason, ""));
+        let moved = sqlx::query_scalar!(
             r#"
-            update batch set state = $3, state_reason = $4, paused_by_itself = false, revision = revision + 1
-            where lane = $1 and number = $2 and state = any($5)
+            with b as (
+                select lane, number, state, state_reason, environment_id, batch_id from batch
+                where lane = $1 and number = $2 and state = any($5) for update
+            ), moved as (
+                update batch set state = $3, state_reason = $4, paused_by_itself = false, revision = revision + 1
+                from b where batch.lane = b.lane and batch.number = b.number
+            ), noted as (
+                insert into audit (lane, event_id, environment_id, trace_id, action, caller, policy, batch_id,
+                                   personal_digest, personal)
+                select lane, $6, environment_id, $7, $8, $9, $10, batch_id, $11, $12 from b
+                -- The same call again changes nothing.
+                where state <> $3 or state_reason <> $4
+            )
+            select 1 as "one!" from b
             "#,
             key.lane.number(),
             key.number.number(),
             to.number(),
-            reason,
+            status,
             &from,
+            note.event_id,
+            note.trace_id,
+            action.number(),
+            note.caller,
+            note.policy,
+            note.digest,
+            note.personal,
         )
-        .execute(&self.pool)
+        .fetch_optional(&self.pool)
         .await?;
-        Ok(moved.rows_affected() == 1)
+        Ok(moved.is_some())
     }
 
     /// Takes a pause back, the canary's and the failure ratio's too. False when it is not paused.
     ///
     /// # Errors
     /// [`StoreError`]: then nothing changed, or the answer was lost; the same call again is harmless.
-    pub async fn resume_batch(&self, key: BatchKey) -> Result<bool, StoreError> {
+    pub async fn resume_batch(&self, key: BatchKey, actor: &Actor, reason: &str) -> Result<bool, StoreError> {
         let _timed = timed("resume_batch");
+        let note = Note::by(actor, key.lane, Personal::because(reason, ""));
         // What its canary has left is none any more once all of it has a result.
         let resumed = sqlx::query!(
             r#"
@@ -87,23 +114,35 @@ impl Store {
                 select coalesce(sum(succeeded + failed + cancelled + expired), 0)::bigint as finished,
                        coalesce(sum(failed), 0)::bigint as failed
                 from batch_delta where lane = $1 and number = $2
+            ), resumed as (
+                update batch b
+                set state = case when b.start_when_sealed and not b.sealed then 1 else 2 end, state_reason = '',
+                    paused_by_itself = false, revision = b.revision + 1,
+                    canary_passed = b.canary_passed or (
+                        b.canary_count > 0 and (b.sealed or b.jobs >= b.canary_count) and b.jobs > 0 and not exists (
+                            select from ready
+                            where ready.environment_id = b.environment_id and ready.flow = b.number and ready.lane = b.lane
+                        )
+                    ),
+                    finished_before = b.succeeded + b.failed + b.cancelled + b.expired + delta.finished,
+                    failed_before = b.failed + delta.failed
+                from delta
+                where b.lane = $1 and b.number = $2 and b.state = 3
+                returning b.lane, b.environment_id, b.batch_id
             )
-            update batch b
-            set state = case when b.start_when_sealed and not b.sealed then 1 else 2 end, state_reason = '',
-                paused_by_itself = false, revision = b.revision + 1,
-                canary_passed = b.canary_passed or (
-                    b.canary_count > 0 and (b.sealed or b.jobs >= b.canary_count) and b.jobs > 0 and not exists (
-                        select from ready
-                        where ready.environment_id = b.environment_id and ready.flow = b.number and ready.lane = b.lane
-                    )
-                ),
-                finished_before = b.succeeded + b.failed + b.cancelled + b.expired + delta.finished,
-                failed_before = b.failed + delta.failed
-            from delta
-            where b.lane = $1 and b.number = $2 and b.state = 3
+            insert into audit (lane, event_id, environment_id, trace_id, action, caller, policy, batch_id, personal_digest,
+                               personal)
+            select lane, $3, environment_id, $4, $5, $6, $7, batch_id, $8, $9 from resumed
             "#,
             key.lane.number(),
             key.number.number(),
+            note.event_id,
+            note.trace_id,
+            Action::BatchResumed.number(),
+            note.caller,
+            note.policy,
+            note.digest,
+            note.personal,
         )
         .execute(&self.pool)
         .await?;
@@ -164,7 +203,12 @@ impl Store {
                 with gone as (
                     delete from ready using unnest($1::smallint[], $2::uuid[]) as t (lane, job_id)
                     where ready.lane = t.lane and ready.job_id = t.job_id
-                    returning ready.lane, ready.job_id, run, attempt, spared
+                    returning ready.lane, ready.job_id, environment_id, run, attempt, spared
+                ), noted as (
+                    insert into audit (lane, event_id, environment_id, job_id, run, attempts, action, outcome, caller)
+                    select lane, audit_event_id($5, job_id), environment_id, job_id, run, attempt - spared, 6, 5,
+                           'pingone-unblock'
+                    from gone
                 ), counted as (
                     insert into batch_delta (lane, number, delta_id, cancelled)
                     select $3, $4, $5, count(*) from gone
@@ -190,26 +234,39 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError`]: then nothing changed, or the answer was lost; the same call again is harmless.
-    pub async fn begin_retry(&self, key: BatchKey) -> Result<bool, StoreError> {
+    pub async fn begin_retry(&self, key: BatchKey, wish: &RetryWish<'_>) -> Result<bool, StoreError> {
         let _timed = timed("begin_retry");
+        let note = Note::by(wish.actor, key.lane, Personal::because(wish.reason, wish.ticket));
         let begun = sqlx::query!(
             r#"
             with delta as (
                 select coalesce(sum(succeeded + failed + cancelled + expired), 0)::bigint as finished,
                        coalesce(sum(failed), 0)::bigint as failed
                 from batch_delta where lane = $1 and number = $2
+            ), begun as (
+                update batch b
+                set state = case when b.state = 4 then 2 else b.state end, completed_at = null, revision = b.revision + 1,
+                    expires_at = now() + b.time_to_live_us * interval '1 microsecond',
+                    state_reason = case when b.state = 4 then '' else b.state_reason end,
+                    finished_before = b.succeeded + b.failed + b.cancelled + b.expired + delta.finished,
+                    failed_before = b.failed + delta.failed
+                from delta
+                where b.lane = $1 and b.number = $2 and b.state in (1, 2, 3, 4)
+                returning b.lane, b.environment_id, b.batch_id
             )
-            update batch b
-            set state = case when b.state = 4 then 2 else b.state end, completed_at = null, revision = b.revision + 1,
-                expires_at = now() + b.time_to_live_us * interval '1 microsecond',
-                state_reason = case when b.state = 4 then '' else b.state_reason end,
-                finished_before = b.succeeded + b.failed + b.cancelled + b.expired + delta.finished,
-                failed_before = b.failed + delta.failed
-            from delta
-            where b.lane = $1 and b.number = $2 and b.state in (1, 2, 3, 4)
+            insert into audit (lane, event_id, environment_id, trace_id, action, caller, policy, batch_id, personal_digest,
+                               personal)
+            select lane, $3, environment_id, $4, $5, $6, $7, batch_id, $8, $9 from begun
             "#,
             key.lane.number(),
             key.number.number(),
+            note.event_id,
+            note.trace_id,
+            Action::BatchRetried.number(),
+            note.caller,
+            note.policy,
+            note.digest,
+            note.personal,
         )
         .execute(&self.pool)
         .await?;
@@ -306,6 +363,7 @@ impl Store {
         environment: EnvironmentId,
     ) -> Result<u32, Uncounted> {
         let mut transaction = self.pool.begin().await?;
+        let note = Note::by(wish.actor, key.lane, Personal::because(wish.reason, wish.ticket));
         let begun = sqlx::query_scalar!(
             r#"
             with b as (
@@ -328,7 +386,13 @@ impl Store {
                 insert into redrive (lane, job_id, run, caller, reason, ticket, expires_at)
                 select b.lane, fit.job_id, fit.run + 1, $4, $5, $6, b.expires_at from fit, b
                 on conflict do nothing
-                returning lane, job_id, run, requested_at, expires_at
+                returning lane, job_id, run, caller, requested_at, expires_at
+            ), again as (
+                select begun.*, fit.environment_id, fit.flow from begun join fit using (job_id)
+            ), noted as (
+                insert into audit (lane, event_id, environment_id, job_id, trace_id, run, action, caller, policy,
+                                   personal_digest, personal)
+                select lane, audit_event_id($7, job_id), environment_id, job_id, $8, run, $9, caller, $10, $11, $12 from again
             ), counted as (
                 insert into batch_delta (lane, number, delta_id, failed, expired)
                 select $1, $2, $7, -count(*) filter (where fit.state = 4), -count(*) filter (where fit.state = 6)
@@ -347,17 +411,21 @@ impl Store {
                 where batch.lane = b.lane and batch.number = b.number and anew.finished > 0
             )
             insert into ready (lane, job_id, environment_id, flow, due_at, run, attempt, expires_at)
-            select begun.lane, begun.job_id, fit.environment_id, fit.flow, begun.requested_at, begun.run, 0, begun.expires_at
-            from begun join fit using (job_id)
+            select lane, job_id, environment_id, flow, requested_at, run, 0, expires_at from again
             returning job_id
             "#,
             key.lane.number(),
             key.number.number(),
             &column(jobs, |(job, _)| *job),
-            wish.actor.caller.as_str(),
+            note.caller,
             wish.reason,
             wish.ticket,
-            Uuid::now_v7(),
+            note.event_id,
+            note.trace_id,
+            Action::Redriven.number(),
+            note.policy,
+            note.digest,
+            note.personal,
         )
         .fetch_all(&mut *transaction)
         .await?;

@@ -14,6 +14,10 @@ use opentelemetry_semantic_conventions::{
 use super::family::Family;
 
 const ERROR_REASON: &str = "error.reason";
+/// What an alert counts is shown before it first happens.
+const DENIALS: [&str; 4] =
+    ["CREDENTIALS_MISSING", "CREDENTIALS_INVALID", "CREDENTIALS_EXPIRED", "PERMISSION_MISSING"];
+const OWN_METHODS: &str = "pingone.";
 
 /// As the convention advises.
 pub(super) const SECONDS: [f64; 14] =
@@ -72,7 +76,11 @@ impl Calls {
     /// A method that is served: `package.Service/Method` of the contract, or `_OTHER`. Never what a caller made up.
     #[must_use]
     pub fn method(&self, name: &str) -> Arc<Method> {
+        let own = name.starts_with(OWN_METHODS);
         let name = KeyValue::new(RPC_METHOD, Value::from(Arc::<str>::from(name)));
+        for reason in DENIALS.into_iter().filter(|_| own) {
+            self.refused.add(0, &[name.clone(), KeyValue::new(ERROR_REASON, reason)]);
+        }
         let in_progress = self.in_progress.bind(std::slice::from_ref(&name));
         // It is there before the first call.
         in_progress.add(0);

@@ -4,7 +4,8 @@ use std::{collections::HashMap, net::SocketAddr, sync::Arc, time::Duration};
 
 use pingone_unblock::{
     api,
-    app::{App, Listeners, Settings},
+    app::{App, Listeners, Reloads, Settings},
+    auth::Policy,
     device::{DeviceId, DeviceRef, EnvironmentId, UserId},
     engine::{self, Limits, QueueLimits, Route, Routes},
     job::RetryPolicy,
@@ -82,6 +83,8 @@ pub(crate) struct Variant {
     /// Whether it pauses everything when it starts.
     pub(crate) hold: bool,
     pub(crate) retention: Duration,
+    /// Who is let in.
+    pub(crate) admission: api::Admission,
 }
 
 impl Default for Variant {
@@ -99,6 +102,7 @@ impl Default for Variant {
             stale_after: Duration::from_secs(900),
             hold: false,
             retention: Duration::from_secs(90 * 24 * 3600),
+            admission: api::Admission::off(Policy::open().without_device_bound()),
         }
     }
 }
@@ -150,6 +154,8 @@ impl Service {
                 ..engine::Settings::new(variant.role, routes)
             },
             api: api::Options { concurrent_calls: 1024, reflection: true },
+            admission: variant.admission,
+            reloads: Reloads::default(),
         };
         let app = App::build(settings).await?;
         let readiness = app.readiness();
