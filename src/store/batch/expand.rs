@@ -8,8 +8,8 @@ use uuid::Uuid;
 
 use super::{
     BatchKey,
-    append::{Full, Refusal, insert_jobs, stored_device},
     note::{Asked, NewRow, note_rows},
+    rows::{Full, Refusal, insert_jobs, stored_device},
 };
 use crate::{
     audit::Personal,
