@@ -3,7 +3,7 @@
 mod authenticator;
 mod calls;
 mod peer;
-mod policy;
+pub(crate) mod policy;
 mod scope;
 pub mod token;
 

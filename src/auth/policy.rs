@@ -4,6 +4,8 @@ mod bounds;
 mod demands;
 mod entry;
 mod explain;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 mod grants;
 mod mistake;
 mod read;
