@@ -21,7 +21,7 @@ BUF := $(TOOLS)/buf-$(BUF_VERSION)/node_modules/.bin/buf
 CLIENTS := target/clients
 
 # In this order: what answers soonest comes first, what has to be fetched comes last.
-CHECKS := format scripts alerts manifests lint docs test check-image check-queries unused deny sbom proto
+CHECKS := format scripts alerts manifests lint docs test check-image check-queries unused deny sbom proto fuzz
 
 .PHONY: help
 help: ## this list
