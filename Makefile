@@ -21,7 +21,7 @@ BUF := $(TOOLS)/buf-$(BUF_VERSION)/node_modules/.bin/buf
 CLIENTS := target/clients
 
 # In this order: what answers soonest comes first, what has to be fetched comes last.
-CHECKS := format scripts alerts manifests lint docs test check-image check-queries unused deny sbom proto
+CHECKS := format scripts alerts manifests lint docs test check-image check-queries unused deny sbom proto fuzz
 
 .PHONY: help
 help: ## this list
@@ -123,9 +123,9 @@ sbom: $(CYCLONEDX) ## what the program is built of, in CycloneDX: target/sbom/pi
 	@scripts/sbom.sh $(CYCLONEDX)
 
 # How long each fuzz target is run.
-SECONDS ?= 15
+SECONDS ?= 60
 .PHONY: fuzz
-fuzz: $(FUZZ) ## looks for input that breaks what src/fuzz.rs claims (SECONDS=60 for each target: longer finds more)
+fuzz: $(FUZZ) ## looks for input that breaks what src/fuzz.rs claims (SECONDS=600 for each target: longer finds more)
 	@scripts/fuzz.sh $(FUZZ) $(SECONDS)
 
 .PHONY: proto

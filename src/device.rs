@@ -121,6 +121,12 @@ impl Lane {
         (0..LANES).map(Self)
     }
 
+    /// The lane of what is named so: the lowest byte of its SHA-256.
+    #[must_use]
+    pub fn of(name: &[u8]) -> Self {
+        Self(i16::from(Sha256::digest(name)[31]))
+    }
+
     /// The lane of a number read from the store, whose constraint keeps it in range.
     #[must_use]
     pub const fn from_stored(number: i16) -> Self {
@@ -138,8 +144,7 @@ impl EnvironmentId {
     /// The lane of this environment: the lowest byte of the SHA-256 of its sixteen bytes.
     #[must_use]
     pub fn lane(self) -> Lane {
-        let digest = Sha256::digest(self.0.as_bytes());
-        Lane(i16::from(digest[31]))
+        Lane::of(self.0.as_bytes())
     }
 }
 

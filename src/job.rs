@@ -3,6 +3,7 @@
 mod actor;
 mod failure;
 mod policy;
+mod quota;
 mod request;
 mod verdict;
 mod view;
@@ -16,6 +17,7 @@ use crate::device::{InvalidId, Lane, parse_hyphenated};
 pub use actor::{Actor, DeviceLimit, Limits};
 pub use failure::{Failure, Reason, RetryHint};
 pub use policy::{PolicyError, RetryPolicy};
+pub use quota::{Bound, Counted, OverQuota, Room, Used};
 pub use request::{Caller, NewJob, Priority};
 pub use verdict::{Standing, Verdict, judge};
 pub use view::{Attempt, Confirmed, Job, Phase, State, Turn, Wait};

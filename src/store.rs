@@ -16,6 +16,7 @@ mod list;
 mod packed;
 mod pause;
 mod publish;
+mod quota;
 mod read;
 mod retention;
 mod seal;
@@ -29,8 +30,8 @@ use uuid::Uuid;
 
 pub use audit::NOWHERE;
 pub use batch::{
-    Appended, BatchFilter, BatchKey, Found, Opened, Place as TargetPlace, Published, RetryWish, TargetRow,
-    Unfit,
+    Appended, BatchFilter, BatchKey, Found, Opened, Place as TargetPlace, Published, Refusal, Retried,
+    RetryWish, TargetRow, Unfit,
 };
 pub use claim::{Candidate, Claim, Head, LEASE, Place, SEND_WINDOW, Stretch, Swept};
 pub use complete::{ReadFirst, Succeeded, Unsent};

@@ -175,12 +175,19 @@ impl BatchService for Services {
             control.retry_batch(&of, &wish).await
         });
         let begun = retrying.await.map_err(|_| ErrorReason::Internal.status("the retry died"))?;
-        if begun.map_err(|error| status::store(&error))?.is_none() {
+        let Some(retried) = begun.map_err(|error| status::store(&error))? else {
             return Err(self
                 .conflict(&batch, "what was cancelled is not sent again: make another batch")
                 .await);
+        };
+        if let Some(over) = retried.over.filter(|_| retried.begun == 0) {
+            return Err(permit.over_quota(batch.header.environment, over));
         }
-        Ok(Response::new(v1::RetryBatchResponse { batch: Some(self.now(&batch).await?) }))
+        Ok(Response::new(v1::RetryBatchResponse {
+            batch: Some(self.now(&batch).await?),
+            left_count: i64::from(retried.left),
+            left_reason: retried.over.map(|over| over.to_string()).unwrap_or_default(),
+        }))
     }
 }
 

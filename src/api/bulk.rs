@@ -1,6 +1,6 @@
 //! Uploads of batches: by a stream, acknowledged message by message, or by single calls.
 
-use std::{pin::Pin, time::Duration};
+use std::{collections::HashMap, pin::Pin, time::Duration};
 
 use tokio::{sync::mpsc, time::Instant};
 use tokio_stream::{Stream, wrappers::ReceiverStream};
@@ -18,7 +18,7 @@ use crate::{
     device::{DeviceId, UserId},
     engine::Upload,
     proto::v1::{self, bulk_unblock_request::Kind},
-    store::{Opened, Unfit},
+    store::{Opened, Refusal, Unfit},
 };
 
 const TIME_TO_LIVE: Duration = Duration::from_secs(24 * 3600);
@@ -80,9 +80,11 @@ impl Services {
                     upload = Some(opened);
                     v1::BulkUnblockResponse { batch: Some(batch), next_offset, rejections: Vec::new() }
                 }
-                (Some(Kind::Targets(given)), Some(upload)) => self.take_targets(upload, given).await?,
+                (Some(Kind::Targets(given)), Some(upload)) => {
+                    self.take_targets(upload, permit, given).await?
+                }
                 (Some(Kind::Seal(given)), Some(upload)) => {
-                    let batch = self.take_seal(upload, &given).await?;
+                    let batch = self.take_seal(upload, permit, &given).await?;
                     let next_offset = batch.next_offset;
                     v1::BulkUnblockResponse { batch: Some(batch), next_offset, rejections: Vec::new() }
                 }
@@ -110,10 +112,10 @@ impl Services {
         let upload = self.open(header(given_header, permit)?, permit).await?;
         let mut rejections = Vec::new();
         if let Some(targets) = given.targets {
-            rejections = self.take_targets(&upload, targets).await?.rejections;
+            rejections = self.take_targets(&upload, permit, targets).await?.rejections;
         }
         if let Some(seal) = given.seal {
-            self.take_seal(&upload, &seal).await?;
+            self.take_seal(&upload, permit, &seal).await?;
         }
         let batch = batch_service::message(&self.whole(&upload.batch).await?, None);
         let next_offset = batch.next_offset;
@@ -141,6 +143,7 @@ impl Services {
     async fn take_targets(
         &self,
         upload: &Upload,
+        permit: &Permit,
         given: v1::BatchTargets,
     ) -> Result<v1::BulkUnblockResponse, Status> {
         if given.targets.len() > TARGETS_AT_MOST {
@@ -152,14 +155,21 @@ impl Services {
         };
         let targets: Vec<Target> = given.targets.into_iter().map(target).collect();
         let appended = self.control.append(upload, offset, &targets).await;
-        let appended = appended.map_err(|error| status::submit(&error))?.map_err(|unfit| refused(&unfit))?;
-        let rejections = (given.offset..).zip(&targets).filter_map(|(offset, target)| {
-            let refused = target.named.as_ref().err()?;
+        let appended = appended
+            .map_err(|error| status::submit(&error))?
+            .map_err(|unfit| refused(&unfit, upload, permit))?;
+        let refusals: HashMap<u64, Refusal> = appended.refused.into_iter().collect();
+        let rejections = (offset..).zip(&targets).filter_map(|(offset, target)| {
+            let (reason, message) = match (&target.named, refusals.get(&offset)) {
+                (Err(refused), _) => (&refused.reason, &refused.message),
+                (Ok(_), Some(refusal)) => (&refusal.reason, &refusal.message),
+                (Ok(_), None) => return None,
+            };
             Some(v1::TargetRejection {
-                offset,
+                offset: i64::try_from(offset).unwrap_or(i64::MAX),
                 client_reference: target.client_reference.clone(),
-                reason: refused.reason.clone(),
-                message: refused.message.clone(),
+                reason: reason.clone(),
+                message: message.clone(),
             })
         });
         Ok(v1::BulkUnblockResponse {
@@ -169,12 +179,17 @@ impl Services {
         })
     }
 
-    async fn take_seal(&self, upload: &Upload, given: &v1::BatchSeal) -> Result<v1::Batch, Status> {
+    async fn take_seal(
+        &self,
+        upload: &Upload,
+        permit: &Permit,
+        given: &v1::BatchSeal,
+    ) -> Result<v1::Batch, Status> {
         let Ok(rows) = u64::try_from(given.target_count) else {
             return Err(wrong("seal.target_count", "is negative: give the number of rows"));
         };
         let sealed = self.control.seal(upload, rows).await.map_err(|error| status::store(&error))?;
-        sealed.map_err(|unfit| refused(&unfit))?;
+        sealed.map_err(|unfit| refused(&unfit, upload, permit))?;
         Ok(batch_service::message(&self.whole(&upload.batch).await?, None))
     }
 }
@@ -185,7 +200,7 @@ fn wrong(field: &str, remedy: &str) -> Status {
     fields.done::<()>(None).err().unwrap_or_else(|| Status::internal("no field is wrong"))
 }
 
-fn refused(unfit: &Unfit) -> Status {
+fn refused(unfit: &Unfit, upload: &Upload, permit: &Permit) -> Status {
     match unfit {
         Unfit::Unknown => ErrorReason::BatchNotFound.status("the batch is not there any more"),
         Unfit::Superseded => ErrorReason::UploadSuperseded
@@ -203,6 +218,7 @@ fn refused(unfit: &Unfit) -> Status {
         Unfit::Cancelled => {
             ErrorReason::BatchStateConflict.status("the batch is cancelled: it takes no more rows")
         }
+        Unfit::OverQuota(over) => permit.over_quota(upload.batch.header.environment, *over),
         Unfit::Expired => ErrorReason::BatchStateConflict
             .status("the time of the batch is over: put what is left into another batch"),
     }

@@ -44,13 +44,17 @@ impl DeviceService for Services {
             return Err(permit.not_served(environment));
         }
         if wish.validate_only {
+            let over = self.store.find_over_quota(&wish.job).await.map_err(|error| status::store(&error))?;
+            if let Some(over) = over {
+                return Err(permit.over_quota(environment, over));
+            }
             return Ok(Response::new(v1::UnblockResponse { job: None, replayed: false }));
         }
         if self.draining.is_cancelled() {
             return Err(status::draining());
         }
         let until = reply_by(arrived, deadline, wish.wait);
-        let recorded = self.record(&mut wish.job, arrived, deadline).await?;
+        let recorded = self.record(&mut wish.job, &permit, arrived, deadline).await?;
         let replayed = recorded.replayed;
         if let Some(field) = differing(&wish.job, &recorded.job).filter(|_| replayed) {
             return Err(status::request_id_reused(field));

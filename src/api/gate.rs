@@ -3,11 +3,12 @@
 use std::{
     convert::Infallible,
     pin::Pin,
-    sync::Arc,
+    sync::{Arc, atomic::AtomicUsize},
     task::{Context, Poll},
 };
 
 use http::{HeaderValue, Request, Response, header::AUTHORIZATION};
+use http_body_util::BodyExt as _;
 use tonic::{Status, body::Body};
 use tower::Service;
 
@@ -19,7 +20,7 @@ use super::{
 };
 use crate::{
     audit::{Denial, Who},
-    auth::{Authenticator, Identity, Peer, Policy, token::Kind},
+    auth::{Authenticator, Calls, Identity, OpenStream, Peer, Policy, Streams, token::Kind},
     reload::Current,
     telemetry,
 };
@@ -51,12 +52,23 @@ impl Admission {
 #[derive(Debug, Clone)]
 pub(super) struct Gate<S> {
     inner: S,
-    admission: Arc<Admission>,
+    door: Arc<Door>,
+}
+
+/// Who is let in, and how many of their calls.
+#[derive(Debug)]
+struct Door {
+    admission: Admission,
+    calls: Calls,
+    streams: Streams,
 }
 
 impl<S> Gate<S> {
-    pub(super) fn new(inner: S, admission: Admission) -> Self {
-        Self { inner, admission: Arc::new(admission) }
+    /// `replicas`: how many live, which share out what callers may do.
+    pub(super) fn new(inner: S, admission: Admission, replicas: Arc<AtomicUsize>) -> Self {
+        let door =
+            Door { admission, calls: Calls::new(Arc::clone(&replicas)), streams: Streams::new(replicas) };
+        Self { inner, door: Arc::new(door) }
     }
 }
 
@@ -78,7 +90,7 @@ where
         if method.is_some_and(|method| method.rule == Rule::Anybody) {
             return Box::pin(self.inner.call(request));
         }
-        let admission = Arc::clone(&self.admission);
+        let door = Arc::clone(&self.door);
         let asking = Asking {
             authorization: request.headers().get(AUTHORIZATION).cloned(),
             peer: request.extensions().get::<Peer>().cloned(),
@@ -86,11 +98,21 @@ where
         let ready = self.inner.clone();
         let mut inner = std::mem::replace(&mut self.inner, ready);
         Box::pin(async move {
-            match admission.admit(asking, method).await {
-                Ok(permit) => request.extensions_mut().insert(permit),
-                Err(refused) => return Ok(refused.into_http()),
-            };
-            inner.call(request).await
+            match door.admit(asking, method).await {
+                Ok((permit, stream)) => {
+                    request.extensions_mut().insert(permit);
+                    let response = inner.call(request).await?;
+                    let Some(stream) = stream else { return Ok(response) };
+                    // It is open until its last frame was sent, or nobody asks for it any more.
+                    Ok(response.map(|body| {
+                        Body::new(body.map_frame(move |frame| {
+                            let _open = &stream;
+                            frame
+                        }))
+                    }))
+                }
+                Err(refused) => Ok(refused.into_http()),
+            }
         })
     }
 }
@@ -101,8 +123,29 @@ struct Asking {
     peer: Option<Peer>,
 }
 
-impl Admission {
+impl Door {
+    /// Lets a call in; with what it holds while it lasts, where it is a stream.
     async fn admit(
+        &self,
+        asking: Asking,
+        method: Option<&'static Method>,
+    ) -> Result<(Permit, Option<OpenStream>), Status> {
+        let permit = self.admission.permit(asking, method).await?;
+        let (caller, bounds) = (permit.caller(), permit.bounds());
+        let rate = bounds.calls_per_second.map(f64::from);
+        self.calls.admit(caller, rate).map_err(|wait| permit.too_often(wait))?;
+        permit.may()?;
+        let streams = method.is_some_and(|method| method.streams);
+        let stream = streams
+            .then(|| self.streams.open(caller, bounds.open_streams).ok_or_else(|| permit.too_many_streams()))
+            .transpose()?;
+        Ok((permit, stream))
+    }
+}
+
+impl Admission {
+    /// Who calls, and what they may do.
+    async fn permit(
         &self,
         Asking { authorization, peer }: Asking,
         method: Option<&'static Method>,
@@ -129,11 +172,7 @@ impl Admission {
             Some(Rule::Having(scope)) => Some(scope),
             Some(Rule::Known | Rule::Anybody) | None => None,
         };
-        let permit = Permit::new(caller, acting_for, policy, grants, scope, name, self.denials.clone());
-        if scope.is_some_and(|scope| !permit.anywhere(scope)) {
-            return Err(permit.refused(None));
-        }
-        Ok(permit)
+        Ok(Permit::new(caller, acting_for, policy, grants, scope, name, self.denials.clone()))
     }
 }
 

@@ -177,6 +177,7 @@ impl JobService for Services {
             Redriven::Unfit(Some(state)) => Err(ErrorReason::JobStateConflict.status(format!(
                 "the job has ended otherwise ({state:?}): only a FAILED or EXPIRED one is given new attempts"
             ))),
+            Redriven::Refused(over) => Err(permit.over_quota(job.device.environment, over)),
             Redriven::Unknown => Err(no_job(&permit, id)),
         }
     }

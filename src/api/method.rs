@@ -22,10 +22,10 @@ pub(super) struct Method {
     pub(super) name: String,
     /// Who may call it.
     pub(super) rule: Rule,
+    /// Whether it lasts, as a stream of either side does.
+    pub(super) streams: bool,
     /// Whether the caller may send more than one message.
     uploads: bool,
-    /// Whether it may be answered with more than one.
-    downloads: bool,
 }
 
 /// Who may call a method.
@@ -64,7 +64,7 @@ pub(super) fn method(path: &str) -> &'static str {
 
 /// Whether either side may send more than one message in a call to `path`.
 pub(super) fn streams(path: &str) -> bool {
-    find(path).is_some_and(|method| method.uploads || method.downloads)
+    find(path).is_some_and(|method| method.streams)
 }
 
 /// Whether the caller may send more than one message in a call to `path`.
@@ -84,8 +84,9 @@ fn methods(descriptors: &[u8]) -> Vec<Method> {
         let of_service = |service: &prost_types::ServiceDescriptorProto| -> Vec<Method> {
             let of_method = |method: &prost_types::MethodDescriptorProto| {
                 let name = format!("{package}.{}/{}", service.name(), method.name());
-                let (uploads, downloads) = (method.client_streaming(), method.server_streaming());
-                Method { rule: rule(&name), name, uploads, downloads }
+                let uploads = method.client_streaming();
+                let streams = uploads || method.server_streaming();
+                Method { rule: rule(&name), name, streams, uploads }
             };
             service.method.iter().map(of_method).collect()
         };

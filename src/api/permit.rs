@@ -1,6 +1,6 @@
 //! What the caller of one request may do: put there by the gate, asked by whatever answers the call.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use tonic::{Request, Status};
 
@@ -12,9 +12,9 @@ use super::{
 };
 use crate::{
     audit::{Denial, Who},
-    auth::{DeviceBound, Environments, Grants, Policy, Scope},
+    auth::{Bounds, DeviceBound, Environments, Grants, Policy, Scope},
     device::EnvironmentId,
-    job::{Actor, Caller, DeviceLimit, Limits},
+    job::{Actor, Caller, DeviceLimit, Limits, OverQuota},
     telemetry,
 };
 
@@ -66,8 +66,13 @@ impl Permit {
         }
     }
 
+    /// How much the caller may.
+    pub(super) fn bounds(&self) -> &Bounds {
+        self.grants.bounds()
+    }
+
     fn limits(&self) -> Limits {
-        let bounds = self.grants.bounds();
+        let bounds = self.bounds();
         let per_device =
             self.policy.device_bound().map(|DeviceBound { count, within }| DeviceLimit { count, within });
         Limits {
@@ -78,9 +83,12 @@ impl Permit {
         }
     }
 
-    /// Whether there is any environment in which the caller has `scope`.
-    pub(super) fn anywhere(&self, scope: Scope) -> bool {
-        self.grants.anywhere(scope)
+    /// At all: in some environment.
+    pub(super) fn may(&self) -> Result<(), Status> {
+        match self.scope {
+            Some(scope) if !self.grants.anywhere(scope) => Err(self.refused(None)),
+            _ => Ok(()),
+        }
     }
 
     /// In the environment that a field names. What is no id is left for the field's own check: it is nobody's.
@@ -168,6 +176,45 @@ impl Permit {
             "not permitted"
         );
         let reason = ErrorReason::PermissionMissing;
+        self.denied(environment, reason);
+        reason.status(match self.scope {
+            Some(scope) => format!(
+                "it is not there, or the caller may not: this takes the scope `{scope}` in its environment"
+            ),
+            None => "the caller may not".to_owned(),
+        })
+    }
+
+    /// Refuses a call that comes too early: after `wait` there is room for one.
+    pub(super) fn too_often(&self, wait: Duration) -> Status {
+        let reason = ErrorReason::CallerRateLimited;
+        self.denied(None, reason);
+        let rate = self.bounds().calls_per_second.unwrap_or_default();
+        reason.waiting(
+            format!("this caller may make {rate} calls in a second: try again after RetryInfo"),
+            wait,
+        )
+    }
+
+    /// Refuses a stream beyond those that the caller may have open.
+    pub(super) fn too_many_streams(&self) -> Status {
+        let reason = ErrorReason::StreamLimit;
+        self.denied(None, reason);
+        let streams = self.bounds().open_streams.unwrap_or_default();
+        reason.status(format!(
+            "this caller may have {streams} streams open: end one, or try again after RetryInfo"
+        ))
+    }
+
+    /// Refuses what there is no room for in a bound.
+    pub(super) fn over_quota(&self, environment: EnvironmentId, over: OverQuota) -> Status {
+        let (reason, status) = status::over_quota(over);
+        self.denied(Some(environment), reason);
+        status
+    }
+
+    /// Tells the trail of a refusal.
+    fn denied(&self, environment: Option<EnvironmentId>, reason: ErrorReason) {
         self.denials.note(Denial {
             environment,
             who: Who::Caller(self.caller.clone()),
@@ -176,11 +223,5 @@ impl Permit {
             policy: Some(Arc::clone(self.policy.version())),
             trace_id: telemetry::trace_id().map(Arc::from),
         });
-        reason.status(match self.scope {
-            Some(scope) => format!(
-                "it is not there, or the caller may not: this takes the scope `{scope}` in its environment"
-            ),
-            None => "the caller may not".to_owned(),
-        })
     }
 }

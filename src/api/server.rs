@@ -119,7 +119,7 @@ impl Server {
     pub async fn run(self, listener: TcpListener, shutdown: CancellationToken) {
         let limit = Limit {
             open: self.open,
-            inner: Gate::new(self.routes.prepare(), self.admission),
+            inner: Gate::new(self.routes.prepare(), self.admission, self.services.control.replicas()),
             calls: Arc::new(Semaphore::new(self.options.concurrent_calls)),
             health_calls: Arc::new(Semaphore::new(HEALTH_CALLS)),
         };

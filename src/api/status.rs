@@ -8,7 +8,7 @@ use tonic_types::{ErrorDetails, FieldViolation, StatusExt};
 use crate::{
     device::EnvironmentId,
     engine::SubmitError,
-    job::{JobId, Reason},
+    job::{JobId, OverQuota, Reason},
     store::StoreError,
     telemetry,
 };
@@ -257,7 +257,7 @@ impl ErrorReason {
     }
 
     /// The status that says so, and that another try is worth it after `wait`.
-    fn waiting(self, sentence: impl fmt::Display, wait: Duration) -> Status {
+    pub(super) fn waiting(self, sentence: impl fmt::Display, wait: Duration) -> Status {
         let details = ErrorDetails::with_retry_info(Some(wait));
         self.with(sentence, details)
     }
@@ -329,8 +329,20 @@ pub(super) fn submit(error: &SubmitError) -> Status {
         SubmitError::QueueFull { .. } => {
             ErrorReason::QueueFull.waiting(format!("{error}: try again after RetryInfo"), RETRY_WHEN_FULL)
         }
+        SubmitError::OverQuota(over) => over_quota(*over).1,
         SubmitError::Stopped => draining(),
     }
+}
+
+/// Which bound there is no room in, how much of it there is, and when there will be room.
+pub(super) fn over_quota(over: OverQuota) -> (ErrorReason, Status) {
+    let reason = match over {
+        OverQuota::Device { .. } => ErrorReason::DeviceQuotaExceeded,
+        OverQuota::Hour { .. } | OverQuota::Day { .. } | OverQuota::Rows { .. } => {
+            ErrorReason::CallerQuotaExceeded
+        }
+    };
+    (reason, reason.status(over))
 }
 
 /// PingOne did not give what was asked for. Names the job that asked, whose attempts tell more.
@@ -361,6 +373,18 @@ mod tests {
             let info = details.error_info().map(|info| (info.reason.as_str(), info.domain.as_str()));
             assert_eq!(info, Some((reason.name(), DOMAIN)));
             assert_eq!(details.retry_info().is_some(), reason.again().contains("RetryInfo"), "{reason:?}");
+        }
+    }
+
+    #[test]
+    fn a_bound_is_refused_by_one_name_in_a_call_and_in_a_row() {
+        let over = OverQuota::Rows { most: 1 };
+        let device = OverQuota::Device { most: 1, within: RETRY_SOON, frees_at: None };
+        for over in [over, device] {
+            let (_, status) = over_quota(over);
+            let details = status.get_error_details();
+            assert_eq!(details.error_info().map(|info| info.reason.as_str()), Some(over.reason()));
+            assert_eq!(status.message(), over.to_string());
         }
     }
 

@@ -44,7 +44,7 @@ impl Services {
             return Err(late("there was no time to ask PingOne"));
         }
         let recorded =
-            self.record(&mut lookup(every, permit.actor(), time_to_live), arrived, deadline).await?;
+            self.record(&mut lookup(every, permit.actor(), time_to_live), &permit, arrived, deadline).await?;
         let job = self.ended(recorded, until).await;
         match (job.state, &job.snapshot) {
             (State::Succeeded, Some(list)) => {

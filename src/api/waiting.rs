@@ -6,9 +6,9 @@ use tokio::time::Instant;
 use tonic::Status;
 use tracing::{Instrument as _, Span};
 
-use super::{Services, WAIT_AT_MOST, deadline, status};
+use super::{Services, WAIT_AT_MOST, deadline, permit::Permit, status};
 use crate::{
-    engine::Submitted,
+    engine::{SubmitError, Submitted},
     job::{Job, NewJob},
     telemetry::{TracePoint, spans},
     watch::Interest,
@@ -30,6 +30,7 @@ impl Services {
     pub(super) async fn record(
         &self,
         asked: &mut NewJob,
+        permit: &Permit,
         arrived: Instant,
         deadline: Option<Instant>,
     ) -> Result<Recorded, Status> {
@@ -44,7 +45,10 @@ impl Services {
             tokio::time::timeout_at(deadline.map_or(far, |at| at - margin(arrived, at) / 2), submit)
                 .await
                 .map_err(|_| deadline::passed())?
-                .map_err(|error| status::submit(&error))?;
+                .map_err(|error| match error {
+                    SubmitError::OverQuota(over) => permit.over_quota(asked.device.environment, over),
+                    error => status::submit(&error),
+                })?;
         let Submitted { id, now } = submitted;
         if id != asked.id {
             interest = self.watch.interest(id);

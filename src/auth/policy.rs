@@ -4,6 +4,8 @@ mod bounds;
 mod demands;
 mod entry;
 mod explain;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 mod grants;
 mod mistake;
 mod read;
@@ -66,6 +68,12 @@ impl Policy {
             own_demands: BTreeMap::new(),
             device_bound: Some(DeviceBound::default()),
         }
+    }
+
+    /// The same, with any device unblocked as often as anybody likes: for simulated ones.
+    #[must_use]
+    pub fn without_device_bound(self) -> Self {
+        Self { device_bound: None, ..self }
     }
 
     /// The first 12 digits of the SHA-256 of the file, in hexadecimal; `none` where authentication is off.

@@ -5,6 +5,8 @@ mod claims;
 mod clock;
 mod error;
 mod fetch;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 mod issuer;
 mod jwk;
 mod keys;
@@ -29,8 +31,7 @@ pub use clock::Clock;
 pub use error::{Kind, TokenError};
 pub use issuer::{Issuer, IssuerError, JwksUrl, KEYS_MAX_AGE, LEEWAY, SubjectClaim, TokenType};
 pub use keys_error::KeysError;
-#[doc(hidden)]
-pub use parse::{Unverified, parse};
+use parse::parse;
 
 /// How often [`Tokens::run`] looks whether keys are to be fetched.
 const LOOK_EVERY: Duration = Duration::from_secs(10);

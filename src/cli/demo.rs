@@ -163,7 +163,7 @@ fn settings(database: &str, pingone: SocketAddr) -> Result<Settings, anyhow::Err
             ..engine::Settings::new(Role::All, routes)
         },
         api: api::Options { concurrent_calls: 1024, reflection: true, transport: api::Transport::default() },
-        admission: api::Admission::off(Policy::open()),
+        admission: api::Admission::off(Policy::open().without_device_bound()),
         reloads: Reloads::default(),
     })
 }

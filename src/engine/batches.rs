@@ -6,7 +6,7 @@ use super::{Control, SubmitError, hints::Word, keep};
 use crate::{
     batch::{Batch, Header, State, Target},
     job::{Actor, Caller, Priority},
-    store::{Appended, BatchKey, Opened, RetryWish, StoreError, TargetPlace, Unfit},
+    store::{Appended, BatchKey, Opened, Retried, RetryWish, StoreError, TargetPlace, Unfit},
     telemetry::metrics,
 };
 
@@ -79,6 +79,9 @@ impl Control {
         if recorded > 0 {
             self.0.tell_of(environment);
         }
+        if let Ok(Err(Unfit::OverQuota(over))) = &appended {
+            metrics().security.over_quota(over.bound(), 1);
+        }
         appended.map_err(|error| SubmitError::Store(Arc::new(error)))
     }
 
@@ -134,24 +137,34 @@ impl Control {
         Ok(true)
     }
 
-    /// Gives what failed or expired new attempts; says how many, or nothing where it is cancelled.
+    /// Gives what failed or expired new attempts, as far as there is room for them; says how many, or nothing where it is cancelled.
     ///
     /// # Errors
     /// [`StoreError`]: then some have new attempts; the same call again goes on.
-    pub async fn retry_batch(&self, batch: &Batch, wish: &RetryWish<'_>) -> Result<Option<u64>, StoreError> {
+    pub async fn retry_batch(
+        &self,
+        batch: &Batch,
+        wish: &RetryWish<'_>,
+    ) -> Result<Option<Retried>, StoreError> {
         if !self.0.store.begin_retry(key(batch), wish).await? {
             return Ok(None);
         }
-        let (mut from, mut begun): (TargetPlace, u64) = ((0, 0), 0);
+        let (mut from, mut retried): (TargetPlace, Retried) = ((0, 0), Retried::default());
         loop {
-            let (count, next) = self.0.store.retry_step(key(batch), from, wish).await?;
-            begun += u64::from(count);
+            let (step, next) =
+                self.0.store.retry_step(key(batch), from, wish, batch.header.environment).await?;
+            retried.begun += step.begun;
+            retried.left += step.left;
+            if let Some(over) = step.over {
+                metrics().security.over_quota(over.bound(), step.left as usize);
+            }
+            retried.over = retried.over.or(step.over);
             let Some(next) = next else { break };
             from = next;
         }
         self.0.tell_of(batch.header.environment);
         self.look_at_batches().await;
-        Ok(Some(begun))
+        Ok(Some(retried))
     }
 
     /// Here at once, so that what the caller is told is so on this replica; elsewhere as soon as it is heard.

@@ -1,12 +1,13 @@
 //! Steers jobs that are recorded, from any replica.
 
-use std::sync::Arc;
+use std::sync::{Arc, atomic::AtomicUsize};
 
 use super::Core;
 use crate::{
     device::EnvironmentId,
     job::{Actor, JobId, RetryPolicy},
     store::{Cancelled, Redrive, Redriven, StoreError},
+    telemetry::metrics,
 };
 
 /// Through which jobs are cancelled and redriven. Cheap to clone.
@@ -22,6 +23,12 @@ impl Control {
     #[must_use]
     pub fn serves(&self, environment: EnvironmentId) -> bool {
         self.0.routes.serves(environment)
+    }
+
+    /// How many replicas live, this one among them, as it saw last; 0 before it has seen any. What all of them share out.
+    #[must_use]
+    pub fn replicas(&self) -> Arc<AtomicUsize> {
+        self.0.lanes.replicas()
     }
 
     /// When failed attempts are repeated.
@@ -64,6 +71,9 @@ impl Control {
             self.0.board().hint(|lane| lane == wish.id.lane(), false);
             self.0.look.notify_one();
             self.0.hints.lanes(std::iter::once(wish.id.lane()));
+        }
+        if let Redriven::Refused(over) = redriven {
+            metrics().security.over_quota(over.bound(), 1);
         }
         Ok(redriven)
     }

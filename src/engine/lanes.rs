@@ -2,7 +2,10 @@
 
 use std::{
     collections::BTreeSet,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 
@@ -23,6 +26,8 @@ const RENEW_EVERY: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(super) struct Lanes {
     state: Mutex<Ownership>,
+    /// How many replicas live, this one among them; 0 before it is known.
+    replicas: Arc<AtomicUsize>,
 }
 
 #[derive(Debug)]
@@ -39,7 +44,7 @@ struct Ownership {
 impl Lanes {
     pub(super) fn new() -> Self {
         let state = Ownership { replica: Uuid::new_v4(), owned: BTreeSet::new(), until: None, alone: false };
-        Self { state: Mutex::new(state) }
+        Self { state: Mutex::new(state), replicas: Arc::default() }
     }
 
     pub(super) fn owns(&self, lane: Lane, now: Instant) -> bool {
@@ -54,6 +59,11 @@ impl Lanes {
         } else {
             Vec::new()
         }
+    }
+
+    /// How many replicas live, as this one saw last.
+    pub(super) fn replicas(&self) -> Arc<AtomicUsize> {
+        Arc::clone(&self.replicas)
     }
 
     pub(super) fn alone(&self) -> bool {
@@ -111,6 +121,7 @@ async fn run_once(core: &Arc<Core>, role: Role) -> Result<bool, StoreError> {
     let me = stay_alive(core, role).await?;
     let membership = core.store.membership().await?;
     core.lanes.state().alone = membership.replicas <= 1;
+    core.lanes.replicas.store(membership.replicas, Ordering::Relaxed);
     metrics().replica.sees(membership.replicas);
     if !role.sends() {
         return Ok(false);

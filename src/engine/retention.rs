@@ -92,6 +92,13 @@ async fn run_once(
             walked.insert(*lane, last);
             tokio::time::sleep(STEP_APART).await;
         }
+        let mut after = (Uuid::nil(), Uuid::nil());
+        while core.lanes.owns(*lane, Instant::now()) {
+            let Some(last) = core.store.forget_device_uses(*lane, after, AT_ONCE).await? else { break };
+            after = last;
+            tokio::time::sleep(STEP_APART).await;
+        }
+        core.store.forget_caller_uses(*lane).await?;
         // What stayed is looked at again in the next round.
         walked.remove(lane);
     }

@@ -22,7 +22,7 @@ use super::{
 };
 use crate::{
     device::EnvironmentId,
-    job::{JobId, NewJob, Priority},
+    job::{JobId, NewJob, OverQuota, Priority},
     store::{Claim, Recorded, SEND_WINDOW, StoreError, Submission},
     telemetry::{TracePoint, metrics, spans},
 };
@@ -45,6 +45,9 @@ pub enum SubmitError {
         /// How many.
         waiting: u64,
     },
+    /// It would exceed a bound.
+    #[error("{0}")]
+    OverQuota(OverQuota),
     /// The engine has stopped.
     #[error("the engine has stopped")]
     Stopped,
@@ -89,7 +92,7 @@ impl Submitter {
 
 /// Records what comes until the last [`Submitter`] is gone.
 pub(super) async fn run(core: Arc<Core>, calls: mpsc::Receiver<Call>) {
-    let mut known = HashSet::new();
+    let mut known = Known::default();
     let mut groups = Groups::new(calls, GROUP_AT_MOST);
     while let Some(calls) = groups.next().await {
         let mut group = Vec::with_capacity(calls.len());
@@ -103,6 +106,17 @@ pub(super) async fn run(core: Arc<Core>, calls: mpsc::Receiver<Call>) {
             record(&core, group, &mut known).await;
         }
     }
+}
+
+/// For so long after a bound was met, what may meet it again is looked at first: a statement that fails costs its group more.
+const LOOKS_FIRST: Duration = Duration::from_secs(10);
+
+/// What was learned from earlier groups.
+#[derive(Debug, Default)]
+struct Known {
+    environments: HashSet<EnvironmentId>,
+    /// When a bound was met last.
+    refused: Option<Instant>,
 }
 
 /// How many jobs wait where, as their owners said last and as was recorded here since.
@@ -175,12 +189,12 @@ pub(super) async fn watch_backlogs(core: Arc<Core>) {
     }
 }
 
-async fn record(core: &Arc<Core>, group: Vec<Call>, known: &mut HashSet<EnvironmentId>) {
+async fn record(core: &Arc<Core>, group: Vec<Call>, known: &mut Known) {
     match record_group(core, &group, known).await {
         Ok(submitted) => {
             for (call, submitted) in group.into_iter().zip(submitted) {
                 // A caller that went away does not cancel its job.
-                let _ = call.reply.send(Ok(submitted));
+                let _ = call.reply.send(submitted);
             }
         }
         // One bad row fails one caller, never its group.
@@ -201,13 +215,14 @@ async fn record(core: &Arc<Core>, group: Vec<Call>, known: &mut HashSet<Environm
 async fn record_group(
     core: &Arc<Core>,
     group: &[Call],
-    known: &mut HashSet<EnvironmentId>,
-) -> Result<Vec<Submitted>, StoreError> {
+    known: &mut Known,
+) -> Result<Vec<Result<Submitted, SubmitError>>, StoreError> {
+    let environments = group.iter().map(|call| call.job.device.environment);
     let unknown: HashSet<EnvironmentId> =
-        group.iter().map(|call| call.job.device.environment).filter(|id| !known.contains(id)).collect();
+        environments.filter(|id| !known.environments.contains(id)).collect();
     if !unknown.is_empty() {
         core.store.register_environments(&unknown.iter().copied().collect::<Vec<_>>()).await?;
-        known.extend(unknown);
+        known.environments.extend(unknown);
         // A hold or a pause may be stored of it: it is known before anything is sent.
         look::adopt(core).await?;
     }
@@ -219,7 +234,9 @@ async fn record_group(
         .map(|(call, place)| Submission { job: call.job.clone(), born_claimed: place.is_some() })
         .collect();
     let asked = group.iter().map(|call| TracePoint::parse(call.job.trace_parent.as_deref()?));
-    let recorded = spans::statement("submit", group.len(), asked, core.store.submit(&submissions)).await;
+    let look = known.refused.is_some_and(|at| at.elapsed() < LOOKS_FIRST);
+    let recorded =
+        spans::statement("submit", group.len(), asked, core.store.submit(&submissions, look)).await;
     for (call, _) in group.iter().zip(&places).filter(|(_, place)| place.is_some()) {
         if let Some(desk) = core.board().get_mut(call.job.device.environment) {
             desk.settle(call.job.priority);
@@ -234,12 +251,19 @@ async fn record_group(
         let created_at = match recorded {
             Recorded::Earlier(id) => {
                 metrics().jobs.accepted(call.job.priority, false, 1);
-                submitted.push(Submitted { id, now: None });
+                submitted.push(Ok(Submitted { id, now: None }));
+                continue;
+            }
+            Recorded::Refused(over) => {
+                metrics().security.over_quota(over.bound(), 1);
+                core.backlogs.give_back(environment, call.job.priority, 1);
+                known.refused = Some(Instant::now());
+                submitted.push(Err(SubmitError::OverQuota(over)));
                 continue;
             }
             Recorded::Before => {
                 metrics().jobs.accepted(call.job.priority, false, 1);
-                submitted.push(Submitted { id, now: None });
+                submitted.push(Ok(Submitted { id, now: None }));
                 waiting.insert(environment);
                 continue;
             }
@@ -248,7 +272,7 @@ async fn record_group(
                 created_at
             }
         };
-        submitted.push(Submitted { id, now: Some((created_at, place.is_some())) });
+        submitted.push(Ok(Submitted { id, now: Some((created_at, place.is_some())) }));
         let job = waits(&call.job, created_at, asked_at);
         let in_window = core.schedules(environment) && put_down(core, &job, place.is_some());
         match place {

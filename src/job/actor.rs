@@ -41,6 +41,17 @@ pub struct DeviceLimit {
     pub within: Duration,
 }
 
+impl DeviceLimit {
+    /// What the store remembers: no bound reaches further back.
+    pub const WITHIN_AT_MOST: Duration = Duration::from_secs(7 * 24 * 3600);
+
+    /// The stretch of time it is held to: whole seconds, a week at most.
+    #[must_use]
+    pub fn within(&self) -> Duration {
+        Duration::from_secs(self.within.min(Self::WITHIN_AT_MOST).as_secs().max(1))
+    }
+}
+
 impl Actor {
     /// Whoever calls where authentication is off.
     #[must_use]

@@ -1,4 +1,4 @@
-//! Batches: making and finding them. Their rows are in `append` and `results`, what is asked of them in `steer`, what becomes of
+//! Batches: making and finding them. Their rows are in `append` and `results`, what is asked of them in `steer` and `retry`, what becomes of
 //! them in `keep`.
 
 mod append;
@@ -6,6 +6,8 @@ mod expand;
 mod keep;
 mod note;
 mod results;
+mod retry;
+mod rows;
 mod steer;
 
 use std::time::Duration;
@@ -26,7 +28,8 @@ pub use append::{Appended, Unfit};
 pub use expand::Found;
 pub use keep::Published;
 pub use results::{Place, TargetRow};
-pub use steer::RetryWish;
+pub use retry::{Retried, RetryWish};
+pub use rows::Refusal;
 
 /// Where a batch is kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]

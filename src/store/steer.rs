@@ -5,10 +5,17 @@ use std::time::Duration;
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-use super::{LEASE, SEND_WINDOW, Store, StoreError, audit::Note, between, count, micros, stored_count};
+use super::{
+    LEASE, SEND_WINDOW, Store, StoreError,
+    audit::Note,
+    between, count, micros,
+    quota::{Ask, ROUNDS, Uncounted, count_uses, overtaken},
+    stored_count,
+};
 use crate::{
     audit::{Action, Personal},
-    job::{Actor, JobId, Priority, State},
+    device::DeviceId,
+    job::{Actor, Counted, JobId, OverQuota, Priority, State},
     telemetry::{metrics, metrics::timed},
 };
 
@@ -56,6 +63,15 @@ pub enum Redriven {
     Unfit(Option<State>),
     /// There is no such job.
     Unknown,
+    /// New attempts are an unblock, and it would exceed a bound.
+    Refused(OverQuota),
+}
+
+/// What one try to redrive came to.
+enum Tried {
+    Done(Redriven),
+    /// A bound was met: nothing changed.
+    Breach(Counted),
 }
 
 /// The claim was asked for a little before Postgres granted it, and two clocks never run quite alike.
@@ -172,20 +188,34 @@ impl Store {
     /// [`StoreError`]: then nothing changed, or the answer was lost; the same call again is harmless where it names the run.
     pub async fn redrive(&self, wish: &Redrive) -> Result<Redriven, StoreError> {
         let _timed = timed("redrive");
+        for _ in 0..ROUNDS {
+            let counted = match self.try_redrive(wish).await? {
+                Tried::Done(redriven) => return Ok(redriven),
+                Tried::Breach(counted) => counted,
+            };
+            // Not by the job's own id: that is recorded, its new run is not.
+            let ask = Ask { job: JobId::new(wish.id.lane()), request_id: None, counted };
+            if let Some(over) = self.find_unfit(&[ask]).await?.into_iter().flatten().next() {
+                return Ok(Redriven::Refused(over));
+            }
+        }
+        Err(overtaken())
+    }
+
+    async fn try_redrive(&self, wish: &Redrive) -> Result<Tried, StoreError> {
+        let done = |redriven| Ok(Tried::Done(redriven));
         let (lane, uuid) = (wish.id.lane().number(), wish.id.as_uuid());
         let begun_before = |run: u32| wish.expected_run.is_some_and(|expected| run == expected + 1);
         let mut transaction = self.pool.begin().await?;
         // Held until the end, so that the job is not forgotten meanwhile: see `forget_jobs`.
-        let there = sqlx::query_scalar!(
-            "select job_id from job where lane = $1 and job_id = $2 for key share",
+        let there = sqlx::query!(
+            "select environment_id, device_id, flow from job where lane = $1 and job_id = $2 for key share",
             lane,
             uuid
         )
         .fetch_optional(&mut *transaction)
         .await?;
-        if there.is_none() {
-            return Ok(Redriven::Unknown);
-        }
+        let Some(there) = there else { return done(Redriven::Unknown) };
         let running = sqlx::query_scalar!(
             "select run from ready where lane = $1 and job_id = $2 for update",
             lane,
@@ -194,19 +224,19 @@ impl Store {
         .fetch_optional(&mut *transaction)
         .await?;
         if let Some(run) = running {
-            return Ok(if begun_before(count(run)) { Redriven::Begun } else { Redriven::Unfit(None) });
+            return done(if begun_before(count(run)) { Redriven::Begun } else { Redriven::Unfit(None) });
         }
         let Some((run, state)) = last_outcome(&mut transaction, wish.id).await? else {
-            return Ok(Redriven::Unknown);
+            return done(Redriven::Unknown);
         };
         if begun_before(run) {
-            return Ok(Redriven::Begun);
+            return done(Redriven::Begun);
         }
         if wish.expected_run.is_some_and(|expected| expected != run) {
-            return Ok(Redriven::OtherRun(run));
+            return done(Redriven::OtherRun(run));
         }
         if !matches!(state, State::Failed | State::Expired) {
-            return Ok(Redriven::Unfit(Some(state)));
+            return done(Redriven::Unfit(Some(state)));
         }
         let personal = Personal::because(&wish.reason, &wish.ticket);
         let note = Note::by(&wish.actor, wish.id.lane(), personal);
@@ -247,11 +277,26 @@ impl Store {
         .await?;
         if begun.rows_affected() == 1 {
             reopen_batch(&mut transaction, wish.id, state).await?;
+            let device = Some(DeviceId::from(there.device_id)).filter(|device| *device != DeviceId::EVERY);
+            let counted = Counted {
+                caller: wish.actor.caller.clone(),
+                environment: there.environment_id.into(),
+                device,
+                limits: wish.actor.limits,
+            };
+            // A list of devices that no batch asked for unblocks none of them.
+            let counts = device.is_some() || there.flow.is_some();
+            let group: &[Counted] = if counts { std::slice::from_ref(&counted) } else { &[] };
+            match count_uses(&mut transaction, group).await {
+                Ok(()) => {}
+                Err(Uncounted::Breach) => return Ok(Tried::Breach(counted)),
+                Err(Uncounted::Store(error)) => return Err(error),
+            }
         }
         transaction.commit().await?;
         // No row: another call began the same run in between.
         let begun_here = begun.rows_affected() == 1;
-        Ok(if begun_here || wish.expected_run.is_some() { Redriven::Begun } else { Redriven::Unfit(None) })
+        done(if begun_here || wish.expected_run.is_some() { Redriven::Begun } else { Redriven::Unfit(None) })
     }
 }
 

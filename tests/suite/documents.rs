@@ -156,6 +156,7 @@ fn every_file_that_the_documents_point_to_is_there() -> Result<()> {
         "docs/deployment.md",
         "docs/observability.md",
         "docs/policy.md",
+        "docs/quotas.md",
         "docs/threat-model.md",
     ];
     for document in fixed.map(ToOwned::to_owned).into_iter().chain(runbooks()?) {

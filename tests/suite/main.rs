@@ -40,6 +40,7 @@ mod pictures;
 mod plans;
 mod postgres;
 mod process;
+mod quotas;
 mod renewal;
 mod replicas;
 mod retention;

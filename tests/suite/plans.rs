@@ -9,7 +9,7 @@ use sqlx::{AssertSqlSafe, Connection as _, PgConnection, Row as _};
 use crate::harness::{Result, database::Database};
 
 /// The tables that grow with the jobs.
-const LARGE: [&str; 10] = [
+const LARGE: [&str; 12] = [
     "job",
     "ready",
     "outcome",
@@ -20,12 +20,15 @@ const LARGE: [&str; 10] = [
     "batch_target",
     "audit",
     "audit_seal",
+    "caller_use",
+    "device_use",
 ];
-/// The statements that read all of a lane, as they say of themselves: of what waits, of open batches, of old ones.
-const WALKS: [&str; 3] = [
+/// The statements that read all of a lane, as they say of themselves: of what waits, of open batches, of old ones, of callers.
+const WALKS: [&str; 4] = [
     "from ready where lane = any($1)\n            group by lane, environment_id, flow",
     "from batch where lane = any($1) and completed_at is null",
     "order by number limit 1",
+    "delete from caller_use where lane = $1",
 ];
 
 struct Statement {
@@ -67,6 +70,9 @@ fn by_key(look: &str, condition: &str) -> bool {
     match look.split("using ").nth(1).and_then(|rest| rest.split(' ').next()) {
         Some("ready_heads" | "job_history" | "batch_name") => bounds("environment_id"),
         Some("job_request") => bounds("request_id"),
+        Some("caller_use_pkey") => bounds("lane") && bounds("caller"),
+        // One of them, or a stretch of a lane in their order.
+        Some("device_use_pkey") => bounds("lane") && condition.contains("device_id"),
         Some(_) => bounds("lane") && (bounds("job_id") || bounds("number") || bounds("event_id")),
         None => false,
     }

@@ -85,6 +85,23 @@ async fn services_without_a_subject_go_by_their_client_id_where_that_is_set_up()
     Ok(())
 }
 
+/// Older releases of Keycloak write the nonce of a sign-in into its access token.
+#[tokio::test]
+async fn a_nonce_is_no_sign_of_an_id_token_where_the_token_says_it_is_a_bearers() -> Result<()> {
+    let issuer = Issuer::start().await?;
+    let tokens = Tokens::new(vec![issuer.trusted()])?;
+    let of_type = |typ: &'static str| {
+        issuer.token_with("jane", |claims, header| {
+            header["typ"] = json!("JWT");
+            claims["nonce"] = json!("n-0S6");
+            claims["typ"] = json!(typ);
+        })
+    };
+    assert_eq!(tokens.verify(&of_type("Bearer")).await?.subject, "jane");
+    assert_eq!(tokens.verify(&of_type("ID")).await.err(), Some(TokenError::TypeWrong));
+    Ok(())
+}
+
 #[tokio::test]
 async fn clocks_may_disagree_by_the_leeway() -> Result<()> {
     let issuer = Issuer::start().await?;

@@ -70,14 +70,15 @@ impl fmt::Debug for Claims {
 
 /// An ID token tells an application who has signed in; sent here, it was taken from there. Many issuers write `JWT` or nothing on all
 /// their tokens, so then what only other tokens have gives them away: `nonce` and hashes are OpenID Connect's, `events` a logout's, and
-/// `typ` among the claims is Keycloak's.
+/// `typ` among the claims is Keycloak's, which before its release 24 wrote the `nonce` of a sign-in into access tokens too.
 fn check_type(header: &Header, payload: &Payload, rule: TokenType) -> Result<(), TokenError> {
     if header.access_token {
         return Ok(());
     }
     let Payload { nonce, at_hash, c_hash, events, typ, .. } = payload;
-    let other = [nonce, at_hash, c_hash, events].into_iter().any(|Present(there)| *there);
     let named = typ.as_ref().and_then(Value::as_str);
+    let signed_in = nonce.0 && named != Some("Bearer");
+    let other = signed_in || [at_hash, c_hash, events].into_iter().any(|Present(there)| *there);
     let other = other || named.is_some_and(|typ| ["ID", "Refresh", "Offline", "Logout"].contains(&typ));
     if other || rule == TokenType::AccessToken { Err(TokenError::TypeWrong) } else { Ok(()) }
 }

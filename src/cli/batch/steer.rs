@@ -57,6 +57,10 @@ impl Steer {
         let request = RetryBatchRequest { environment_id, batch_id, reason, ticket };
         let send = async |request| client.batches().retry_batch(request).await;
         let answer = client.call(screen, self.call.time_limit(), &request, send).await?;
+        if answer.left_count > 0 {
+            let left = format!("{} targets as they are: {}", answer.left_count, answer.left_reason);
+            screen.detail("left", &left);
+        }
         self.tell(screen, answer.batch, "watch")
     }
 

@@ -10,10 +10,13 @@ use opentelemetry::{
     metrics::{Counter, Gauge, Meter, UpDownCounter},
 };
 
+use crate::job::Bound;
+
 const CAUSE: &str = "unblock.cause";
 const WHAT: &str = "unblock.reload.what";
 const OUTCOME: &str = "unblock.outcome";
 const VERSION: &str = "unblock.policy.version";
+const BOUND: &str = "unblock.bound";
 /// What is read anew.
 const RELOADED: [&str; 4] = ["tls", "policy", "credentials", "snapshot_keys"];
 
@@ -128,6 +131,7 @@ pub struct Security {
     reloads: Counter<u64>,
     refused: Counter<u64>,
     connections: UpDownCounter<i64>,
+    over_quota: Counter<u64>,
     tokens: Counter<u64>,
     fetches: Counter<u64>,
     policy: PolicyInfo,
@@ -167,6 +171,11 @@ impl Security {
                 .i64_up_down_counter("unblock.connections.open")
                 .with_unit("{connection}")
                 .with_description("Connections to the gRPC port, handshakes under way among them")
+                .build(),
+            over_quota: meter
+                .u64_counter("unblock.quota.refused")
+                .with_unit("{refusal}")
+                .with_description("Unblocks, batches, calls and streams refused, by the bound that they would have exceeded")
                 .build(),
             tokens: meter
                 .u64_counter("unblock.tokens.verified")
@@ -222,12 +231,21 @@ impl Security {
         security.denials_dropped.add(0, &[]);
         security.sealed.add(0, &[]);
         security.seal_failures.add(0, &[]);
+        for bound in Bound::ALL {
+            security.over_quota(bound, 0);
+        }
         for what in RELOADED {
             for outcome in [Reload::Taken, Reload::Refused] {
                 security.reloads.add(0, &labels(what, outcome));
             }
         }
         security
+    }
+
+    /// So much would have exceeded that bound and was refused.
+    pub fn over_quota(&self, bound: Bound, refused: usize) {
+        let refused = u64::try_from(refused).unwrap_or(u64::MAX);
+        self.over_quota.add(refused, &[KeyValue::new(BOUND, bound.name())]);
     }
 
     /// A statement did nothing because the trail could not be written.

@@ -121,6 +121,6 @@ impl BatchService for Shared {
         let asked = request.into_inner();
         let batch =
             self.steer("retry", [asked.environment_id, asked.batch_id, asked.reason, asked.ticket])?;
-        Ok(Response::new(RetryBatchResponse { batch }))
+        Ok(Response::new(RetryBatchResponse { batch, ..RetryBatchResponse::default() }))
     }
 }

@@ -105,7 +105,7 @@ impl Default for Variant {
             hold: false,
             retention: Duration::from_secs(90 * 24 * 3600),
             transport: api::Transport::default(),
-            admission: api::Admission::off(Policy::open()),
+            admission: api::Admission::off(Policy::open().without_device_bound()),
         }
     }
 }

@@ -8,7 +8,7 @@ use super::{
     super::{Bounds, DeviceBound, grants::Granted},
     section::{Section, quoted},
 };
-use crate::{auth::Scope, duration};
+use crate::{auth::Scope, duration, job::DeviceLimit};
 
 const OF_CALLER: &[&str] =
     &["calls_per_second", "unblocks_per_hour", "unblocks_per_day", "batch_rows", "open_streams"];
@@ -24,7 +24,9 @@ const OF_DEVICE: &[&str] = &["count", "within"];
 /// What is written where there is to be no bound.
 const NONE: &str = "none";
 const MOST: u32 = 1_000_000_000;
-const WITHIN: RangeInclusive<Duration> = Duration::from_secs(60)..=Duration::from_secs(30 * 24 * 3600);
+/// Each use of a device is remembered by its time: so many, for so long.
+const OF_DEVICE_MOST: u32 = 1000;
+const WITHIN: RangeInclusive<Duration> = Duration::from_secs(60)..=DeviceLimit::WITHIN_AT_MOST;
 
 /// The `[bounds]` of the file.
 pub(super) fn for_all(file: &Section<'_>) -> (Bounds, Option<DeviceBound>) {
@@ -72,15 +74,15 @@ fn read(section: &Section<'_>, otherwise: Bounds) -> Bounds {
 
 fn bound(section: &Section<'_>, key: &str, otherwise: Option<u32>) -> Option<u32> {
     let Some(value) = section.get(key) else { return otherwise };
-    if is_none(value) { None } else { count(section, value, ", or \"none\" for no bound") }
+    if is_none(value) { None } else { count(section, value, MOST, ", or \"none\" for no bound") }
 }
 
-fn count(section: &Section<'_>, value: &Spanned<DeValue<'_>>, or: &str) -> Option<u32> {
+fn count(section: &Section<'_>, value: &Spanned<DeValue<'_>>, most: u32, or: &str) -> Option<u32> {
     let number = value.get_ref().as_integer().and_then(|number| {
-        u32::from_str_radix(number.as_str(), number.radix()).ok().filter(|number| (1..=MOST).contains(number))
+        u32::from_str_radix(number.as_str(), number.radix()).ok().filter(|number| (1..=most).contains(number))
     });
     if number.is_none() {
-        let remedy = format!("write a whole number from 1 to {MOST}{or}");
+        let remedy = format!("write a whole number from 1 to {most}{or}");
         section.notes.mistake(value.span().start, "this is no bound", remedy);
     }
     number
@@ -99,12 +101,12 @@ fn of_device(section: &Section<'_>) -> Option<DeviceBound> {
         section.notes.mistake(at, "a bound on each device has a count and a time", remedy);
         return None;
     };
-    let (number, within) = (count(&section, number, ""), section.text_in(within));
+    let (number, within) = (count(&section, number, OF_DEVICE_MOST, ""), section.text_in(within));
     let within = within.and_then(|(at, text)| {
         let given = duration::parse(text).ok().filter(|given| WITHIN.contains(given));
         if given.is_none() {
             let what = format!("{} is no time to count in", quoted(text));
-            section.notes.mistake(at, what, "write a duration from 1m to 30d, such as 24h");
+            section.notes.mistake(at, what, "write a duration from 1m to 7d, such as 24h");
         }
         given
     });

@@ -154,6 +154,16 @@ fn each_mistake_is_told_with_its_line_and_what_to_do() {
             "\"1s\" is no time to count in",
         ),
         (
+            after_a_right_caller("[bounds]\nunblocks_per_device = { count = 3, within = '8d' }"),
+            Some(5),
+            "\"8d\" is no time to count in",
+        ),
+        (
+            after_a_right_caller("[bounds]\nunblocks_per_device = { count = 1001, within = '24h' }"),
+            Some(5),
+            "this is no bound",
+        ),
+        (
             after_a_right_caller("[demands]\nrequire_reason = 1"),
             Some(5),
             "a number stands where true or false belongs",
