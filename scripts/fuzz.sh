@@ -11,9 +11,6 @@ seconds=$2
 folder=target/fuzz
 host=$(rustc -vV | sed -n 's/^host: //p')
 
-# A line of code is enough to find where it failed, and whole debug information makes each program three times as large.
-CARGO_INCREMENTAL=0 CARGO_PROFILE_DEV_DEBUG=line-tables-only "$tool" build --sanitizer none --dev --target-dir "$folder" --target "$host"
-
 try() {
     target=$1
     mkdir -p "$folder/corpus/$target" "$folder/found/$target" "$folder/log"
@@ -35,5 +32,7 @@ try() {
 if [ "${3:-}" ]; then
     try "$3"
 else
+    # A line of code is enough to find where it failed, and whole debug information makes each program three times as large.
+    CARGO_INCREMENTAL=0 CARGO_PROFILE_DEV_DEBUG=line-tables-only "$tool" build --sanitizer none --dev --target-dir "$folder" --target "$host"
     ls fuzz/targets | sed 's/\.rs$//' | xargs -n 1 -P 2 "$0" "$tool" "$seconds"
 fi
