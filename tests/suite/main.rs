@@ -21,6 +21,7 @@ mod contract;
 mod dashboards;
 mod documents;
 mod environments;
+mod erase;
 mod fairness;
 mod harness;
 mod hostile;
