@@ -3,12 +3,11 @@
 use std::{
     collections::BTreeSet,
     process::{Output, Stdio},
-    time::Duration,
 };
 
 use pingone_unblock::{
     audit::{Action, Personal, event_id, first_id, millis_at},
-    device::{DeviceRef, EnvironmentId, Lane, UserId},
+    device::{DeviceRef, EnvironmentId, UserId},
     engine::Sealer,
     proto::v1::{self, BatchTarget, UnblockRequest, batch, job::State, target_result::Outcome},
     simulator::Fault,

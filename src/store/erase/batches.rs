@@ -3,7 +3,7 @@
 use sqlx::PgConnection;
 
 use super::Erasure;
-use crate::store::StoreError;
+use crate::store::{StoreError, column};
 
 /// Rows looked at by one statement.
 const AT_ONCE: i64 = 20_000;
@@ -31,9 +31,8 @@ impl Erasure<'_> {
     pub(super) async fn find_batches(&self, connection: &mut PgConnection) -> Result<Vec<Named>, StoreError> {
         let all = sqlx::query_as!(
             Named,
-            "select number, next_offset as rows from batch where environment_id = $1 and lane = $2 order by number",
+            "select number, next_offset as rows from batch where environment_id = $1",
             self.environment.as_uuid(),
-            self.lane(),
         )
         .fetch_all(&mut *connection)
         .await?;
@@ -74,10 +73,12 @@ impl Erasure<'_> {
         let numbers: Vec<i64> = batches.iter().map(|batch| batch.number).collect();
         let rows = sqlx::query!(
             r#"
-            select batch_id, completed_at is null as "open!" from batch
-            where lane = $1 and number = any($2) order by number for update
+            select b.batch_id, b.completed_at is null as "open!"
+            from unnest($1::smallint[], $2::bigint[]) as k (lane, number)
+            join batch b on b.lane = k.lane and b.number = k.number
+            order by b.number for update of b
             "#,
-            self.lane(),
+            &column(&numbers, |_| self.lane()),
             &numbers,
         )
         .fetch_all(connection)

@@ -17,9 +17,8 @@ impl Erasure<'_> {
             r#"
             select r.job_id from job j
             cross join lateral (select job_id from ready r where r.lane = j.lane and r.job_id = j.job_id limit 1) r
-            where j.lane = $1 and j.environment_id = $2 and j.user_id = $3
+            where j.environment_id = $1 and j.user_id = $2
             "#,
-            self.lane(),
             self.environment.as_uuid(),
             self.user.as_uuid(),
         )
@@ -38,10 +37,9 @@ impl Erasure<'_> {
         let rows = sqlx::query!(
             r#"
             select job_id, flow - flow % 2 as "number?" from job
-            where lane = $1 and environment_id = $2 and user_id = $3
+            where environment_id = $1 and user_id = $2
             order by job_id for update
             "#,
-            self.lane(),
             self.environment.as_uuid(),
             self.user.as_uuid(),
         )
@@ -52,8 +50,11 @@ impl Erasure<'_> {
         let others: Vec<i64> = numbers.into_iter().filter(|number| !known(number)).collect();
         // Of one that retention has taken, nothing is left but jobs.
         let elsewhere = sqlx::query_scalar!(
-            "select number from batch where lane = $1 and number = any($2) limit 1",
-            self.lane(),
+            r#"
+            select b.number from unnest($1::smallint[], $2::bigint[]) as k (lane, number)
+            join batch b on b.lane = k.lane and b.number = k.number limit 1
+            "#,
+            &column(&others, |_| self.lane()),
             &others,
         )
         .fetch_optional(connection)
