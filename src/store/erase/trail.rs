@@ -29,11 +29,22 @@ pub(super) struct Found {
     pub(super) jobs: BTreeSet<Uuid>,
 }
 
+/// Some entries with the jobs they are about, or their own ids.
+struct Stretch {
+    last: Uuid,
+    entries: Vec<(Uuid, Uuid)>,
+}
+
 impl Erasure<'_> {
-    /// The entries that name the user.
+    /// The entries that name the user, and the jobs they are about.
     pub(super) async fn find_entries(&self, connection: &mut PgConnection) -> Result<Found, StoreError> {
         let mut found = Found::default();
-        self.walk(connection, Uuid::nil(), &mut found, true).await?;
+        let mut after = Uuid::nil();
+        while let Some(stretch) = self.look(connection, after, false).await? {
+            after = stretch.last;
+            found.events.extend(stretch.entries.iter().map(|(event, _)| event));
+            found.jobs.extend(stretch.entries.iter().map(|(_, job)| job));
+        }
         Ok(found)
     }
 
@@ -44,48 +55,48 @@ impl Erasure<'_> {
         found: &mut Found,
     ) -> Result<(), StoreError> {
         let Some(first) = found.jobs.first() else { return Ok(()) };
-        let from = first_id(millis_of(*first).saturating_sub(CLOCKS_APART_MS));
-        self.walk(connection, from, found, false).await
+        let mut after = first_id(millis_of(*first).saturating_sub(CLOCKS_APART_MS));
+        while let Some(stretch) = self.look(connection, after, true).await? {
+            after = stretch.last;
+            let of_theirs = stretch.entries.iter().filter(|(_, job)| found.jobs.contains(job));
+            found.events.extend(of_theirs.map(|(event, _)| event));
+        }
+        Ok(())
     }
 
-    /// Through the lane in the order of its ids: of no entry it is stored whom it is about but in the entry itself.
-    async fn walk(
+    /// The next entries of the lane, in the order of their ids: those that name the user, and if `nameless` those that name none.
+    /// Whom an entry is about is in no index.
+    async fn look(
         &self,
         connection: &mut PgConnection,
-        mut after: Uuid,
-        found: &mut Found,
-        by_user: bool,
-    ) -> Result<(), StoreError> {
-        let user = by_user.then(|| Personal::about(self.user).to_vec());
-        let jobs: Vec<Uuid> = if by_user { Vec::new() } else { found.jobs.iter().copied().collect() };
-        loop {
-            let part = sqlx::query!(
-                r#"
-                select (array_agg(e.event_id order by e.event_id desc))[1] as last,
-                       coalesce(array_agg(e.event_id) filter (where e.about), '{}') as "events!",
-                       coalesce(array_agg(coalesce(e.job_id, e.event_id)) filter (where e.about), '{}') as "jobs!"
-                from (
-                    -- Behind the salt: the user, where there is one.
-                    select event_id, job_id,
-                           personal is not null and environment_id = $3
-                           and (substring(personal from 17 for 19) = $4 or job_id = any($5) or event_id = any($5)) as about
-                    from audit where lane = $1 and event_id > $2 order by event_id limit $6
-                ) e
-                "#,
-                self.lane(),
-                after,
-                self.environment.as_uuid(),
-                user,
-                &jobs,
-                AT_ONCE,
-            )
-            .fetch_one(&mut *connection)
-            .await?;
-            let Some(last) = part.last else { return Ok(()) };
-            after = last;
-            found.events.extend(part.events);
-            found.jobs.extend(part.jobs);
-        }
+        after: Uuid,
+        nameless: bool,
+    ) -> Result<Option<Stretch>, StoreError> {
+        let part = sqlx::query!(
+            r#"
+            select (array_agg(e.event_id order by e.event_id desc))[1] as last,
+                   coalesce(array_agg(e.event_id) filter (where e.fits), '{}') as "events!",
+                   coalesce(array_agg(coalesce(e.job_id, e.event_id)) filter (where e.fits), '{}') as "jobs!"
+            from (
+                -- Behind the salt: the user, where there is one.
+                select event_id, job_id,
+                       personal is not null and environment_id = $3
+                       and (substring(personal from 17 for 19) = $4
+                            or $5 and substring(personal from 17 for 3) <> substring($4 for 3)) as fits
+                from audit where lane = $1 and event_id > $2 order by event_id limit $6
+            ) e
+            "#,
+            self.lane(),
+            after,
+            self.environment.as_uuid(),
+            &Personal::about(self.user),
+            nameless,
+            AT_ONCE,
+        )
+        .fetch_one(connection)
+        .await?;
+        let entries = part.events.into_iter().zip(part.jobs).collect();
+        Ok(part.last.map(|last| Stretch { last, entries }))
     }
 
     /// Takes from the entries what is personal; its digest stays.
