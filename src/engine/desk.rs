@@ -1,6 +1,7 @@
 //! What the owner of an environment keeps for it: its gate, its slots, the jobs that are claimed and about to start, and those that
 //! wait. Decides who is next. Pure: time is passed in, and what is started is somebody else's.
 
+mod handed;
 mod pace;
 
 use std::{
@@ -14,7 +15,7 @@ use tokio::time::Instant;
 use super::{
     Limits,
     flow::{Flow, Waiting},
-    gate::{Gate, Started},
+    gate::Gate,
     robin::Robin,
 };
 use crate::{
@@ -22,6 +23,7 @@ use crate::{
     job::{JobId, Priority},
 };
 
+pub(super) use handed::{Due, Room, Staged};
 use pace::Pace;
 
 /// Claims are made just in time: for what tokens allow this soon …
@@ -38,35 +40,6 @@ const BATCH_QUANTUM: u32 = 8;
 const ANSWERED_AFTER: Duration = Duration::from_millis(250);
 /// The window of a flow: enough for the next claims, bounded for memory.
 const WINDOW: std::ops::RangeInclusive<usize> = 32..=2048;
-
-/// A claimed job that waits for its token and its slot.
-#[derive(Debug)]
-pub(super) struct Staged<A> {
-    /// Later, it may not start: whoever cancels relies on it.
-    pub(super) start_by: Instant,
-    pub(super) target: (UserId, DeviceId),
-    pub(super) attempt: A,
-}
-
-/// What is to be done now.
-#[derive(Debug)]
-pub(super) struct Due<A> {
-    /// These start.
-    pub(super) start: Vec<(A, Started, Priority)>,
-    /// These came too late to start.
-    pub(super) late: Vec<A>,
-    /// Look again then; nothing where a timer runs already.
-    pub(super) wake: Option<Instant>,
-    /// More should be claimed.
-    pub(super) hungry: bool,
-}
-
-/// How many jobs may be claimed now.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Room {
-    pub(super) interactive: usize,
-    pub(super) bulk: usize,
-}
 
 /// One environment, as its owner sees it.
 #[derive(Debug)]

@@ -50,6 +50,7 @@ mod telemetry;
 mod tokens;
 mod tokens_bad;
 mod tokens_keys;
+mod tokens_log;
 mod trouble;
 mod unblock;
 mod user_devices;
