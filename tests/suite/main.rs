@@ -50,7 +50,6 @@ mod telemetry;
 mod tokens;
 mod tokens_bad;
 mod tokens_keys;
-mod tokens_log;
 mod trouble;
 mod unblock;
 mod user_devices;
