@@ -136,6 +136,13 @@ pub fn event_id(lane: Lane) -> Uuid {
     JobId::new(lane).as_uuid()
 }
 
+/// The same, made in that millisecond.
+#[must_use]
+pub fn event_id_at(lane: Lane, millis: u64) -> Uuid {
+    const BELOW_TIME: u128 = (1 << 80) - 1;
+    Uuid::from_u128(first_id(millis).as_u128() | event_id(lane).as_u128() & BELOW_TIME)
+}
+
 /// The trace of a call as the trail keeps it; nothing where it is none.
 #[must_use]
 pub fn trace_id(hexadecimal: &str) -> Option<Uuid> {

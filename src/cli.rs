@@ -14,6 +14,7 @@ mod demo;
 mod device;
 mod device_table;
 mod env;
+mod erase;
 mod error;
 mod exit;
 mod follow;
@@ -69,6 +70,7 @@ enum Command {
     Check(check::Check),
     #[command(subcommand)]
     Keys(keys::Keys),
+    Erase(Box<erase::Erase>),
     Unblock(unblock::Unblock),
     Bulk(bulk::Bulk),
     #[command(subcommand)]
@@ -130,6 +132,7 @@ impl Command {
             Self::Migrate(migrate) => migrate.run(screen).await,
             Self::Check(check) => check.run(screen).await,
             Self::Keys(keys) => keys.run(screen).await,
+            Self::Erase(erase) => erase.run(screen).await,
             Self::Unblock(unblock) => unblock.run(screen).await,
             Self::Bulk(bulk) => bulk.run(screen).await,
             Self::Batch(batch) => batch.run(screen).await,

@@ -7,6 +7,7 @@ mod complete;
 mod connect;
 mod environment;
 mod environments_list;
+mod erase;
 mod error;
 mod fail;
 #[cfg(any(test, fuzzing))]
@@ -38,6 +39,7 @@ pub use complete::{ReadFirst, Succeeded, Unsent};
 pub use connect::{Access, Migrated, PLANNING, Store};
 pub use environment::{EnvironmentFacts, Slots};
 pub use environments_list::{EnvironmentsPage, EnvironmentsToken};
+pub use erase::{Erased, Erasure, NotErased};
 pub use error::StoreError;
 pub use fail::{Ending, Failed};
 pub use lanes::{LaneOwner, Membership, Role};

@@ -63,6 +63,16 @@ impl Personal {
         Self { reason: reason.to_owned(), ticket: ticket.to_owned(), ..Self::default() }
     }
 
+    /// What stands behind the salt of whatever is about `user`, and of nothing else.
+    #[must_use]
+    pub fn about(user: UserId) -> [u8; 19] {
+        let mut bytes = [0; 19];
+        let (front, id) = bytes.split_at_mut(3);
+        front.copy_from_slice(&[USER, 0, 16]);
+        id.copy_from_slice(user.as_uuid().as_bytes());
+        bytes
+    }
+
     /// Packs it with a salt that nobody can guess.
     #[must_use]
     pub fn pack(&self) -> Packed {

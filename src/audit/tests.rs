@@ -54,6 +54,15 @@ proptest! {
     }
 
     #[test]
+    fn whom_it_is_about_stands_behind_the_salt(personal in personal(), user in any::<u128>()) {
+        let user = UserId::from(Uuid::from_u128(user));
+        let named = Personal { user: Some(user), ..personal.clone() }.pack();
+        prop_assert_eq!(named.bytes.get(16..35), Some(&Personal::about(user)[..]));
+        let packed = personal.pack();
+        prop_assert_eq!(packed.bytes.get(16..35) == Some(&Personal::about(user)[..]), personal.user == Some(user));
+    }
+
+    #[test]
     fn what_differs_is_packed_otherwise(one in personal(), other in personal(), salt in any::<[u8; 16]>()) {
         prop_assert_eq!(one == other, one.pack_with(salt) == other.pack_with(salt));
     }

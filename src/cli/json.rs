@@ -26,7 +26,8 @@ JSON output:
   allow have for each scope \"all\" or the environments; bounds that are not set are left out.
   `audit export` prints AuditEvent, or events of OCSF, whatever --output says; `audit
   head` the ends of the chains; `audit verify` objects with one field: finding (each
-  that there is), then summary.";
+  that there is), then summary. `erase` prints what went: auditEntries, jobs, batchRows,
+  eventIds (the entries that tell of it); with dryRun, what would go.";
 
 pub(super) fn job(job: &v1::Job) -> Value {
     Fields::default()

@@ -1,6 +1,9 @@
 //! What the owner of an environment keeps for it: its gate, its slots, the jobs that are claimed and about to start, and those that
 //! wait. Decides who is next. Pure: time is passed in, and what is started is somebody else's.
 
+mod handed;
+mod pace;
+
 use std::{
     collections::{BTreeMap, HashMap, VecDeque},
     sync::Arc,
@@ -12,13 +15,16 @@ use tokio::time::Instant;
 use super::{
     Limits,
     flow::{Flow, Waiting},
-    gate::{Gate, Started},
+    gate::Gate,
     robin::Robin,
 };
 use crate::{
     device::{DeviceId, UserId},
     job::{JobId, Priority},
 };
+
+pub(super) use handed::{Due, Room, Staged};
+use pace::Pace;
 
 /// Claims are made just in time: for what tokens allow this soon …
 pub(super) const HORIZON: Duration = Duration::from_millis(250);
@@ -34,35 +40,6 @@ const BATCH_QUANTUM: u32 = 8;
 const ANSWERED_AFTER: Duration = Duration::from_millis(250);
 /// The window of a flow: enough for the next claims, bounded for memory.
 const WINDOW: std::ops::RangeInclusive<usize> = 32..=2048;
-
-/// A claimed job that waits for its token and its slot.
-#[derive(Debug)]
-pub(super) struct Staged<A> {
-    /// Later, it may not start: whoever cancels relies on it.
-    pub(super) start_by: Instant,
-    pub(super) target: (UserId, DeviceId),
-    pub(super) attempt: A,
-}
-
-/// What is to be done now.
-#[derive(Debug)]
-pub(super) struct Due<A> {
-    /// These start.
-    pub(super) start: Vec<(A, Started, Priority)>,
-    /// These came too late to start.
-    pub(super) late: Vec<A>,
-    /// Look again then; nothing where a timer runs already.
-    pub(super) wake: Option<Instant>,
-    /// More should be claimed.
-    pub(super) hungry: bool,
-}
-
-/// How many jobs may be claimed now.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Room {
-    pub(super) interactive: usize,
-    pub(super) bulk: usize,
-}
 
 /// One environment, as its owner sees it.
 #[derive(Debug)]
@@ -391,45 +368,6 @@ impl<A> Desk<A> {
             (true, _) => Some(Priority::Interactive),
             (false, true) => Some(Priority::Bulk),
             (false, false) => None,
-        }
-    }
-}
-
-/// How many requests end per second, to know how many slots will come free.
-#[derive(Debug, Default)]
-struct Pace {
-    began: Option<Instant>,
-    current: u32,
-    rate: f64,
-}
-
-const PACE_OVER: Duration = Duration::from_millis(100);
-
-impl Pace {
-    fn count(&mut self, now: Instant) {
-        self.turn(now);
-        self.current += 1;
-    }
-
-    fn expected(&mut self, now: Instant, within: Duration) -> usize {
-        self.turn(now);
-        #[expect(
-            clippy::cast_possible_truncation,
-            clippy::cast_sign_loss,
-            reason = "a small positive number"
-        )]
-        let expected = (self.rate * within.as_secs_f64()).ceil() as usize;
-        expected
-    }
-
-    fn turn(&mut self, now: Instant) {
-        let began = *self.began.get_or_insert(now);
-        let passed = now.saturating_duration_since(began);
-        if passed >= PACE_OVER {
-            let measured = f64::from(self.current) / passed.as_secs_f64();
-            // Half old, half new; after a pause only the new.
-            self.rate = if passed < PACE_OVER * 5 { f64::midpoint(self.rate, measured) } else { measured };
-            (self.began, self.current) = (Some(now), 0);
         }
     }
 }

@@ -7,6 +7,7 @@ mod bulk_file;
 mod bulk_input;
 mod devices;
 mod env;
+mod erase;
 mod harness;
 mod help;
 mod jobs;

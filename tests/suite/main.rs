@@ -23,6 +23,7 @@ mod contract;
 mod dashboards;
 mod documents;
 mod environments;
+mod erase;
 mod fairness;
 mod floods;
 mod harness;

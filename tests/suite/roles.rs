@@ -2,7 +2,10 @@
 
 use std::fs;
 
-use pingone_unblock::{proto::v1::job::State, simulator};
+use pingone_unblock::{
+    proto::v1::{self, job::State},
+    simulator,
+};
 use rustix::process::Signal;
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
 
@@ -70,6 +73,18 @@ async fn the_service_works_with_a_role_that_owns_nothing() -> Result<()> {
         let code = refused.as_database_error().and_then(|error| error.code().map(|code| code.into_owned()));
         assert_eq!(code.as_deref(), Some("42501"), "{forbidden}: {refused}");
     }
+    let erase = |url: &str| {
+        let v1::DeviceRef { environment_id, user_id, .. } = example_device();
+        let mut erase = command(&["erase", "--environment", &environment_id, "--user", &user_id]);
+        erase.args(["--by", "privacy", "--reason", "request 17", "--yes"]).env("UNBLOCK_DATABASE_URL", url);
+        erase.output()
+    };
+    let refused = erase(&lesser)?;
+    let why = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert_eq!(refused.status.code(), Some(78), "{why}");
+    assert!(why.contains("the role that owns the tables"), "{why}");
+    let erased = erase(&url(&cluster, "unblock_owner")?)?;
+    assert!(erased.status.success(), "{}", String::from_utf8_lossy(&erased.stderr));
     service.signal(Signal::TERM)?;
     assert!(service.end().await?.success());
     Ok(())

@@ -195,7 +195,8 @@ impl Store {
                     where outcome.lane = $1 and outcome.job_id = t.job_id order by run desc limit 1
                 ) o
                 cross join lateral (
-                    select environment_id, flow from job where job.lane = $1 and job.job_id = t.job_id limit 1
+                    -- Locked, so that it is not erased meanwhile.
+                    select environment_id, flow from job where job.lane = $1 and job.job_id = t.job_id limit 1 for key share
                 ) j
                 where o.state in (4, 6)
                   and (select r.run from ready r where r.lane = $1 and r.job_id = t.job_id limit 1) is null
