@@ -55,6 +55,7 @@ mod telemetry;
 mod tokens;
 mod tokens_bad;
 mod tokens_keys;
+mod tokens_log;
 mod transport;
 mod trouble;
 mod unblock;

@@ -12,14 +12,14 @@ use crate::harness::{
     keys::SigningKey,
 };
 
-type Change = fn(&mut Value, &mut Value);
+pub(crate) type Change = fn(&mut Value, &mut Value);
 
 fn now() -> i64 {
     time::OffsetDateTime::now_utc().unix_timestamp()
 }
 
 /// What is done to a good token's claims and header, and why it is refused then.
-fn changes() -> Vec<(&'static str, Change, TokenError)> {
+pub(crate) fn changes() -> Vec<(&'static str, Change, TokenError)> {
     use TokenError::{
         AlgorithmNotAllowed, AudienceWrong, ClaimMissing, ClaimWrong, Expired, ExtensionUnknown,
         IssuerUnknown, KeyUnknown, Malformed, NotYetValid, TypeWrong,
