@@ -21,7 +21,7 @@ BUF := $(TOOLS)/buf-$(BUF_VERSION)/node_modules/.bin/buf
 CLIENTS := target/clients
 
 # In this order: what answers soonest comes first, what has to be fetched comes last.
-CHECKS := format scripts alerts manifests lint docs test check-image check-queries unused deny sbom proto fuzz
+CHECKS := format scripts alerts manifests lint docs test model check-image check-queries unused deny sbom proto fuzz
 
 .PHONY: help
 help: ## this list
@@ -38,6 +38,10 @@ test: postgresql ## all tests (ARGS: passed to the test runner)
 	else \
 		set -x; $(CARGO) test --locked --lib --bins --tests $(ARGS); \
 	fi
+
+.PHONY: model
+model: ## the rules by which replicas share jobs, in every order of events (some ten million states, a minute)
+	$(CARGO) test --locked --quiet --package pingone-unblock-model -- --nocapture
 
 .PHONY: bench
 bench: postgresql ## what it can do on this machine, some 35 min (ARGS="--quick", "--only drain,latency", "--write", "--help")
