@@ -4,6 +4,9 @@ use std::{error::Error, io};
 
 use rustls::{AlertDescription, CertificateError};
 
+/// How HTTP/2 understands the alert of a server that expects TLS: as the head of a frame of 1.4 MB.
+const ALERT_AS_FRAME: &str = "frame with invalid size";
+
 /// The words for the TLS error among the causes of `error`, if there is one.
 pub(super) fn in_words(error: &(dyn Error + 'static)) -> Option<String> {
     let mut cause = Some(error);
@@ -15,8 +18,12 @@ pub(super) fn in_words(error: &(dyn Error + 'static)) -> Option<String> {
         if let Some(tls) = tls {
             return Some(words(tls));
         }
-        if let Some(alert) = alert_in(&error.to_string()) {
+        let text = error.to_string();
+        if let Some(alert) = alert_in(&text) {
             return Some(refused(alert));
+        }
+        if text.ends_with(ALERT_AS_FRAME) {
+            return Some("what answers there expects TLS; name it with https:// in --server".to_owned());
         }
         // What an io::Error holds is not among its causes.
         cause = match inner {

@@ -116,7 +116,12 @@ impl Secured {
 
     /// `job list` as a user would run it, with these options more: its exit code and what it said.
     pub(crate) async fn lists(&self, options: &[&str]) -> Result<(Option<i32>, String)> {
-        let server = format!("https://localhost:{}", self.process.address().port());
+        self.lists_over("https", options).await
+    }
+
+    /// The same, by that scheme.
+    pub(crate) async fn lists_over(&self, scheme: &str, options: &[&str]) -> Result<(Option<i32>, String)> {
+        let server = format!("{scheme}://localhost:{}", self.process.address().port());
         let mut list = command(&["job", "list", "--environment", ENVIRONMENT, "--server", &server]);
         list.args(options);
         let output = tokio::task::spawn_blocking(move || list.output()).await??;
